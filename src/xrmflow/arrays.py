@@ -1,0 +1,61 @@
+"""What numerics see of anything larger than memory, and how long loops report progress.
+
+A `Reader` or `Writer` is whatever slices like an array: a numpy array, a zarr array, a vendor file opened lazily.
+Numerics ask for blocks of it and never know where the block comes from.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Sliced reading: `reader[10:20]` is a numpy array of the selected block."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, selection: Any, /) -> Any: ...
+
+
+class Writer(Protocol):
+    """Sliced writing: `writer[10:20] = block` stores a numpy array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __setitem__(self, selection: Any, value: Any, /) -> None: ...
+
+
+class Track(Protocol):
+    """Wraps an iterable and shows how far the loop over it has come, as `rich.progress.track` does."""
+
+    def __call__(self, items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]: ...
+
+
+def untracked(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]:
+    """Show nothing: the default `Track`, for tests and library use."""
+    del total, label
+    return iter(items)
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """Cut `range(length)` into consecutive slices of at most `size`.
+
+    >>> blocks(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    if size < 1:
+        raise ValueError(f"size: expected at least 1, got {size}")
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def as_float32(block: Any) -> np.ndarray:
+    """Read a block as C-contiguous float32."""
+    return np.ascontiguousarray(block, dtype=np.float32)

@@ -1,0 +1,120 @@
+"""The acquisition as per-view vectors, in the cone-vec convention, as a differentiable value.
+
+Conventions are stated in `xrmflow.geometry.acquisition`.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from xrmflow.geometry.acquisition import Acquisition, Beam
+
+
+@dataclass(frozen=True)
+class ScanGeometry:
+    """Where source and detector are in each view, mm.
+
+    Attributes:
+        beam: "cone" or "parallel".
+        source: (view, 3) source position; for a parallel beam the direction in which the rays travel (unit length).
+        detector: (view, 3) centre of the detector grid, i.e. of pixel ((rows - 1) / 2, (cols - 1) / 2).
+        u: (view, 3) step from one column to the next.
+        v: (view, 3) step from one row to the next.
+        rows, cols: detector size, pixels.
+    """
+
+    beam: Beam
+    source: Tensor
+    detector: Tensor
+    u: Tensor
+    v: Tensor
+    rows: int
+    cols: int
+
+    def __post_init__(self) -> None:
+        if self.beam not in ("cone", "parallel"):
+            raise ValueError(f"beam: expected 'cone' or 'parallel', got {self.beam!r}")
+        views = self.source.shape[0] if self.source.ndim == 2 else -1
+        for name in ("source", "detector", "u", "v"):
+            vectors = getattr(self, name)
+            if tuple(vectors.shape) != (views, 3):
+                raise ValueError(f"{name}: expected shape (view, 3) = ({views}, 3), got {tuple(vectors.shape)}")
+            if not torch.isfinite(vectors).all():
+                raise ValueError(f"{name}: expected finite vectors, got NaN or infinity")
+        if self.rows < 1 or self.cols < 1:
+            raise ValueError(f"rows, cols: expected at least 1 pixel each, got {self.rows} x {self.cols}")
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return self.source.shape[0]
+
+    def with_views(self, selection: slice | Tensor) -> "ScanGeometry":
+        """The same scan restricted to some views."""
+        parts = {name: getattr(self, name)[selection] for name in ("source", "detector", "u", "v")}
+        return replace(self, **parts)
+
+    def with_rows(self, rows: slice) -> "ScanGeometry":
+        """The same scan seen by a window of detector rows."""
+        start, stop, _ = rows.indices(self.rows)
+        moved = self.detector + self.v * ((start + stop - 1) / 2 - (self.rows - 1) / 2)
+        return replace(self, detector=moved, rows=stop - start)
+
+
+def scan_geometry(
+    acquisition: Acquisition,
+    *,
+    centre_px: Tensor | float | None = None,
+    roll_deg: Tensor | float | None = None,
+    tilt_deg: Tensor | float | None = None,
+    slant_deg: Tensor | float | None = None,
+    shifts_px: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> ScanGeometry:
+    """Vectors of a circular scan; parameters given as tensors stay differentiable and replace the record's.
+
+    Args:
+        acquisition: the record.
+        centre_px, roll_deg, tilt_deg, slant_deg: scalars replacing those of the record.
+        shifts_px: (view, 2) image shifts (u, v) replacing those of the record.
+        dtype, device: of the vectors. Keep float64: differences of large distances matter at micrometre voxels.
+
+    Returns:
+        The geometry with the detector displaced so that the axis projects onto `centre_px`, `midplane_px`.
+    """
+
+    def parameter(given: Tensor | float | None, recorded: float) -> Tensor:
+        return torch.as_tensor(recorded if given is None else given, dtype=dtype, device=device)
+
+    angles = torch.deg2rad(torch.tensor(acquisition.angles_deg, dtype=dtype, device=device))
+    sine, cosine, zero = torch.sin(angles), torch.cos(angles), torch.zeros_like(angles)
+    away = torch.stack([-sine, cosine, zero], dim=1)
+    along_u, along_v = _detector_axes(
+        torch.stack([cosine, sine, zero], dim=1),
+        away,
+        roll=torch.deg2rad(parameter(roll_deg, acquisition.roll_deg)),
+        tilt=torch.deg2rad(parameter(tilt_deg, acquisition.tilt_deg)),
+        slant=torch.deg2rad(parameter(slant_deg, acquisition.slant_deg)),
+    )
+    u, v = along_u * acquisition.pixel_mm, along_v * acquisition.pixel_mm
+    shifts = torch.as_tensor(acquisition.shifts_px if shifts_px is None else shifts_px, dtype=dtype, device=device)
+    # A feature recorded at column c + shift was ideally at c: the detector sits `shift` pixels further back.
+    columns = (acquisition.cols - 1) / 2 - parameter(centre_px, acquisition.centre_px) - shifts[:, 0]
+    rows = (acquisition.rows - 1) / 2 - acquisition.midplane_px - shifts[:, 1]
+    offset = columns[:, None] * u + rows[:, None] * v
+    if acquisition.beam == "parallel":
+        return ScanGeometry("parallel", away, offset, u, v, acquisition.rows, acquisition.cols)
+    to_axis, to_detector = float(acquisition.source_to_axis_mm or 0), float(acquisition.source_to_detector_mm or 0)
+    source, detector = -away * to_axis, away * (to_detector - to_axis) + offset
+    return ScanGeometry("cone", source, detector, u, v, acquisition.rows, acquisition.cols)
+
+
+def _detector_axes(u: Tensor, away: Tensor, *, roll: Tensor, tilt: Tensor, slant: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors along columns and rows after slant (about v), then tilt (about u), then roll (about the normal)."""
+    v = torch.zeros_like(u)
+    v[:, 2] = 1.0
+    u, away = torch.cos(slant) * u + torch.sin(slant) * away, torch.cos(slant) * away - torch.sin(slant) * u
+    v = torch.cos(tilt) * v + torch.sin(tilt) * away
+    return torch.cos(roll) * u + torch.sin(roll) * v, torch.cos(roll) * v - torch.sin(roll) * u

@@ -1,0 +1,44 @@
+"""Small JSON documents (geometry, cupping, model cards, truth): typed, with provenance, written whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xrmflow.errors import StoreError
+from xrmflow.io.manifest import write_durably
+
+SCHEMA_VERSION = 1
+
+
+def write_document(path: Path | str, *, kind: str, payload: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Write a document; `kind` is checked again by whoever reads it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"kind": kind, "schema_version": SCHEMA_VERSION, **payload, "provenance": provenance}
+    write_durably(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_document(path: Path | str, kind: str) -> dict[str, Any]:
+    """Read a document of the expected kind.
+
+    Raises:
+        StoreError: missing, not JSON, of another kind, or written by a newer version.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file; run the stage that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: not a readable document ({error}); delete it and run its stage again") from None
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        found = document.get("kind") if isinstance(document, dict) else type(document).__name__
+        raise StoreError(f"{path}: expected a document of kind {kind}, got {found}")
+    if document.get("schema_version", 0) > SCHEMA_VERSION:
+        raise StoreError(f"{path}: written by a newer version (schema {document['schema_version']}); update xrmflow")
+    return document
+
+
+def document_provenance(path: Path | str) -> dict[str, Any]:
+    """The provenance of a document of any kind."""
+    return json.loads(Path(path).read_text())["provenance"]

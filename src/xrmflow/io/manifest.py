@@ -1,0 +1,115 @@
+"""The manifest: the small file, written last, that makes a folder of chunks a complete store.
+
+A store exists if and only if its `manifest.json` does. The manifest records what the store holds and the root of the chunk
+hashes, which are listed one a line in `chunks.txt` beside it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from xrmflow.errors import StoreError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+CHUNKS = "chunks.txt"
+
+
+def store_folder(path: Path | str) -> Path:
+    """The store's folder, whether the folder or its manifest was named."""
+    path = Path(path)
+    return path.parent if path.name == MANIFEST else path
+
+
+def seal(folder: Path, record: dict[str, Any]) -> None:
+    """Hash every file below `folder`, write `chunks.txt` and then the manifest, each flushed to disk."""
+    lines = [_describe(file, folder) for file in _files(folder)]
+    listing = "".join(lines)
+    write_durably(folder / CHUNKS, listing)
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        **record,
+        "files": len(lines),
+        "bytes": sum(int(line.split()[1]) for line in lines),
+        "root_sha256": hashlib.sha256(listing.encode()).hexdigest(),
+    }
+    write_durably(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """Read and check the manifest of a store.
+
+    Raises:
+        StoreError: no store there, no or unreadable manifest, a newer schema, or files listed that are missing or of another size.
+    """
+    folder = store_folder(path)
+    if not folder.exists():
+        raise StoreError(f"{folder}: no such store; run the stage that writes it")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise StoreError(f"{folder}: incomplete store (no {MANIFEST}); run the stage that writes it again") from None
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{folder}: damaged {MANIFEST} ({error}); delete the store and run its stage again") from None
+    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+        raise StoreError(
+            f"{folder}: written by a newer version (schema {manifest['schema_version']}, this version reads up to "
+            f"{SCHEMA_VERSION}); update xrmflow"
+        )
+    _check_listing(folder, manifest)
+    return manifest
+
+
+def damaged_files(path: Path | str) -> list[str]:
+    """Names of the files in a store whose content no longer matches `chunks.txt` (slow: reads everything)."""
+    folder = store_folder(path)
+    lines = (folder / CHUNKS).read_text().splitlines(keepends=True)
+    return [line.split(maxsplit=2)[2].rstrip("\n") for line in lines if not _matches(line, folder)]
+
+
+def write_durably(path: Path, text: str | bytes) -> None:
+    """Write a file so that after a crash it is whole or absent: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    names = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in names if file.name not in (MANIFEST, CHUNKS) and file.name[0] != ".")
+
+
+def _describe(file: Path, folder: Path) -> str:
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return f"{digest} {file.stat().st_size} {file.relative_to(folder).as_posix()}\n"
+
+
+def _check_listing(folder: Path, manifest: dict[str, Any]) -> None:
+    try:
+        listing = (folder / CHUNKS).read_text()
+    except FileNotFoundError:
+        raise StoreError(f"{folder}: damaged store ({CHUNKS} is missing); delete it and run its stage again") from None
+    if hashlib.sha256(listing.encode()).hexdigest() != manifest.get("root_sha256"):
+        raise StoreError(f"{folder}: damaged store ({CHUNKS} does not match the manifest); delete it and run its stage again")
+    for line in listing.splitlines():
+        _, size, name = line.split(maxsplit=2)
+        file = folder / name
+        if not file.is_file():
+            raise StoreError(f"{folder}: damaged store (chunk {name} is missing); delete it and run its stage again")
+        if file.stat().st_size != int(size):
+            raise StoreError(f"{folder}: damaged store (chunk {name} has another size); delete it and run its stage again")
+
+
+def _matches(line: str, folder: Path) -> bool:
+    file = folder / line.split(maxsplit=2)[2].rstrip("\n")
+    return file.is_file() and _describe(file, folder) == line

@@ -1,0 +1,213 @@
+"""Typed, checksummed zarr stores, published atomically.
+
+Two kinds: `Projections` (view, row, col) and `Volume` (z, y, x). A store is written under a temporary name, sealed with a
+manifest, and renamed into place: it exists if and only if it is complete. Chunks carry crc32c checksums and empty
+chunks are written, so a missing chunk is damage and never zeros.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from xrmflow.arrays import Reader
+from xrmflow.errors import StoreError
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.manifest import read_manifest, seal, store_folder
+
+Kind = Literal["projections", "volume"]
+Quantity = Literal[
+    "counts", "transmission", "line_integral", "attenuation_per_mm", "attenuation_per_voxel", "label", "length_um", "length_voxel"
+]
+DIMENSIONS = {"projections": ("view", "row", "col"), "volume": ("z", "y", "x")}
+CHUNKS = {"projections": (32, 64, 1024), "volume": (64, 64, 64)}
+
+
+class StoreWriter:
+    """The store while it is being written; arrays are zarr arrays and serve as `Writer`s."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self._group = zarr.open_group(folder, mode="w", zarr_format=3)
+        self._kind = kind
+        self.names: list[str] = []
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """Create an array and return it for writing. `name` is "data" for the main array."""
+        chunks = tuple(min(c, max(s, 1)) for c, s in zip(CHUNKS[self._kind][-len(shape) :], shape, strict=True))
+        self.names.append(name)
+        return self._group.create_array(
+            name,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+            dimension_names=DIMENSIONS[self._kind][-len(shape) :],
+            config={"write_empty_chunks": True},
+        )
+
+    def __setitem__(self, name: str, values: np.ndarray) -> None:
+        """Create an array and fill it at once."""
+        self.add(name, values.shape, values.dtype)[...] = values
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened, complete store.
+
+    Attributes:
+        path: its folder.
+        quantity: what the numbers in `data` are.
+        data: the main array, a `Reader`.
+        record: the manifest's typed record (geometry or grid, notes, provenance …).
+        arrays: every array by name.
+    """
+
+    path: Path
+    quantity: Quantity
+    data: Reader
+    record: dict[str, Any]
+    arrays: dict[str, Reader]
+
+
+@dataclass(frozen=True)
+class Projections(Store):
+    """Projections with the acquisition they were taken in."""
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The geometry stored with the projections."""
+        return Acquisition.from_dict(self.record["acquisition"])
+
+
+@dataclass(frozen=True)
+class Volume(Store):
+    """A volume with its grid; `calibrated` is False when the voxel size is not known (lengths in voxels)."""
+
+    @property
+    def grid(self) -> VolumeGrid:
+        """The grid, mm (voxel 1.0 when uncalibrated)."""
+        g = self.record["grid"]
+        return VolumeGrid(tuple(g["shape"]), g["voxel_mm"], tuple(g["centre_mm"]))
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the voxel size is known."""
+        return bool(self.record["calibrated"])
+
+
+@contextmanager
+def create_projections(
+    path: Path | str, *, quantity: Quantity, acquisition: Acquisition, provenance: dict[str, Any], **record: Any
+) -> Iterator[StoreWriter]:
+    """Write a projections store; it is sealed and published when the block ends without an exception.
+
+    Args:
+        path: the store's folder or its manifest.
+        quantity: what the main array "data" holds.
+        acquisition: the geometry, stored in the record.
+        provenance: from `xrmflow.io.provenance.provenance`.
+        record: anything else JSON-ready that readers need.
+    """
+    full = {"acquisition": acquisition.to_dict(), **record}
+    with _create(store_folder(path), "projections", quantity, full, provenance) as store:
+        yield store
+
+
+@contextmanager
+def create_volume(
+    path: Path | str,
+    *,
+    quantity: Quantity,
+    grid: VolumeGrid,
+    calibrated: bool,
+    provenance: dict[str, Any],
+    **record: Any,
+) -> Iterator[StoreWriter]:
+    """Write a volume store; it is sealed and published when the block ends without an exception."""
+    described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
+    full = {"grid": described, "calibrated": calibrated, **record}
+    with _create(store_folder(path), "volume", quantity, full, provenance) as store:
+        yield store
+
+
+def open_projections(path: Path | str, quantity: Quantity | None = None) -> Projections:
+    """Open a complete projections store; raises StoreError for anything else."""
+    return Projections(*_open(path, "projections", quantity))
+
+
+def open_volume(path: Path | str, quantity: Quantity | tuple[Quantity, ...] | None = None) -> Volume:
+    """Open a complete volume store; raises StoreError for anything else."""
+    return Volume(*_open(path, "volume", quantity))
+
+
+@contextmanager
+def _create(folder: Path, kind: Kind, quantity: Quantity, record: dict[str, Any], provenance: dict[str, Any]) -> Iterator[StoreWriter]:
+    if quantity not in get_args(Quantity):
+        raise ValueError(f"quantity: expected one of {get_args(Quantity)}, got {quantity!r}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    with lock(folder):
+        _sweep(folder)
+        try:
+            store = StoreWriter(temporary, kind)
+            yield store
+            described = {"kind": kind, "quantity": quantity, "arrays": store.names, "record": record}
+            seal(temporary, described | {"provenance": provenance})
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the store's lock, so that a job left over from a killed run cannot write beside its successor."""
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{folder}: another process is writing this store; wait for it or end it") from None
+        yield
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Move the old store aside, the new one in, and delete the old: a plain rename over a full folder fails."""
+    aside = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(aside)
+    temporary.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed predecessor left (we hold the lock, so nobody is writing it)."""
+    for pattern in (f".{folder.name}.tmp-*", f".{folder.name}.old-*"):
+        for left in folder.parent.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _open(path: Path | str, kind: Kind, quantity: Quantity | tuple[Quantity, ...] | None) -> tuple[Any, ...]:
+    manifest = read_manifest(path)
+    folder = store_folder(path)
+    if manifest["kind"] != kind:
+        raise StoreError(f"{folder}: expected a {kind} store, got {manifest['kind']} (written by {_stage(manifest)})")
+    wanted = (quantity,) if isinstance(quantity, str) else quantity
+    if wanted and manifest["quantity"] not in wanted:
+        raise StoreError(
+            f"{folder}: expected quantity {' or '.join(wanted)}, got {manifest['quantity']} (written by {_stage(manifest)})"
+        )
+    group = zarr.open_group(folder, mode="r", zarr_format=3)
+    arrays: dict[str, Any] = {name: group[name] for name in manifest["arrays"]}
+    return folder, manifest["quantity"], arrays["data"], manifest["record"] | {"provenance": manifest["provenance"]}, arrays
+
+
+def _stage(manifest: dict[str, Any]) -> str:
+    return f"stage {manifest['provenance'].get('stage', 'unknown')}"

@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("XRMFLOW_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of measured scans; tests that need it skip where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no measured data: {REAL_DATA} is absent (set XRMFLOW_TEST_DATA)")
+    return REAL_DATA
