@@ -1,0 +1,189 @@
+"""The command line: `xrmflow COMMAND …`, one command a stage and one a tool.
+
+Nothing heavy is imported here. A command's module is imported when it is called, and its options are read off the signature and
+docstring of its `run` function: keyword-only parameters are options, the others positional.
+"""
+
+import argparse
+import ast
+import errno
+import inspect
+import logging
+import os
+import re
+import sys
+import types
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from xrmflow.config.loader import section_from_json
+from xrmflow.config.section import Section
+from xrmflow.errors import UserError
+
+HERE = Path(__file__).parent
+TOOLS = ("init", "inspect", "preview", "simulate", "verify", "clean", "settings")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+logger = logging.getLogger("xrmflow")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 a fault the user can mend, 2 wrong use, 70 a bug)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"xrmflow {version('xrmflow')}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in (*stages(), *TOOLS):
+        print(f"error: unknown command {name!r}{_nearest(name)}; `xrmflow --help` lists them", file=sys.stderr)
+        return 2
+    return _guarded(name, rest)
+
+
+def stages() -> tuple[str, ...]:
+    """Names of all stages, in the order of the data."""
+    from xrmflow.manage.lineage import PARENTS
+
+    return tuple(PARENTS)
+
+
+def overview() -> str:
+    """The text of `xrmflow --help`."""
+    lines = ["usage: xrmflow COMMAND [options]     (`xrmflow COMMAND --help` explains one)", "", "Tools:"]
+    lines += [f"  {name:<12} {_summary('manage', name)}" for name in TOOLS]
+    lines += ["", "Stages (run for you by Snakemake, in this order):"]
+    lines += [f"  {name:<12} {_summary('stages', name)}" for name in stages()]
+    lines += ["", "A first run:  xrmflow init scan.txrm && snakemake --cores all --config settings=config.yaml"]
+    return "\n".join(lines)
+
+
+def _guarded(name: str, rest: list[str]) -> int:
+    """Run a command so that its last line says in words what went wrong."""
+    _prepare_process()
+    try:
+        _call(name, rest)
+    except UserError as error:
+        print(f"error: {name}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            print(f"error: {name}: the disk is full ({error.filename or error}); free space and run the same command", file=sys.stderr)
+            return 1
+        logger.exception("unexpected fault")
+        print(f"error: {name}: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(f"error: {name}: out of memory; lower memory_gb in the settings or give the job more", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"error: {name}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        logger.exception("unexpected fault: please report it")
+        print(f"error: {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 70
+    return 0
+
+
+def _prepare_process() -> None:
+    """Where compiled kernels are kept: one folder a user and machine, so that each rule's process need not compile anew."""
+    import platform
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "xrmflow" / "numba" / platform.node()))
+
+
+def _call(name: str, rest: list[str]) -> None:
+    is_stage = name in stages()
+    function = import_module(f"xrmflow.{'stages' if is_stage else 'manage'}.{name}").run
+    parser = parser_for(function, name)
+    if is_stage:
+        parser.add_argument("--lineage", help="fingerprint of code and settings, recorded in the provenance")
+    values = vars(parser.parse_args(rest))
+    from xrmflow.io.log import configure
+
+    configure()
+    if is_stage:
+        os.environ["XRMFLOW_LINEAGE"] = values.pop("lineage") or ""
+    positional = [values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    result = function(*positional, **values)
+    if isinstance(result, str):
+        print(result)
+
+
+def parser_for(function: Callable[..., Any], name: str) -> argparse.ArgumentParser:
+    """Build the parser of a command from the signature and docstring of its function."""
+    text, helps = _docstring(function)
+    parser = argparse.ArgumentParser(
+        prog=f"xrmflow {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        keywords = _argument(parameter.annotation)
+        given_help = helps.get(parameter.name, "")
+        required = parameter.default is parameter.empty and not _optional(parameter.annotation)
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            parser.add_argument(parameter.name, help=given_help, **keywords)
+            continue
+        default = None if parameter.default is parameter.empty else parameter.default
+        shown = f" (default: {default})" if default not in (None, False, ()) else ""
+        flag = f"--{parameter.name.replace('_', '-')}"
+        if keywords.get("action") != "store_true":
+            keywords |= {"required": required, "default": default}
+        parser.add_argument(flag, dest=parameter.name, help=given_help + shown, **keywords)
+    return parser
+
+
+def _argument(annotation: Any) -> dict[str, Any]:
+    """Argparse keywords for a type: Path, str, int, float, bool, Literal, a settings section, lists of these, or None."""
+    if _optional(annotation):
+        inner = next(a for a in get_args(annotation) if a is not type(None))
+        keywords = _argument(inner)
+        return keywords if "nargs" in keywords else keywords | {"nargs": "?"}
+    origin = get_origin(annotation)
+    if origin is list:
+        return _argument(get_args(annotation)[0]) | {"nargs": "*"}
+    if origin is Literal:
+        return {"choices": get_args(annotation)}
+    if annotation is bool:
+        return {"action": "store_true"}
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return {"type": lambda text: section_from_json(text, annotation), "metavar": "JSON"}
+    return {"type": annotation}
+
+
+def _optional(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+
+
+def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its text and the help of each argument."""
+    text = inspect.getdoc(function) or ""
+    body, _, arguments = text.partition("\nArgs:\n")
+    arguments = re.split(r"\n(?=\S)", arguments)[0]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
+    return body.strip(), {name: " ".join(line.split()).replace("%", "%%") for name, line in found}
+
+
+def _summary(package: str, name: str) -> str:
+    """First line of a command's module docstring, read without importing it."""
+    file = HERE / package / f"{name}.py"
+    text = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
+    return (text or "").split("\n")[0]
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, (*stages(), *TOOLS), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

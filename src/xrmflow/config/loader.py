@@ -1,0 +1,166 @@
+"""The strict settings loader: YAML without surprises, errors with file, line, key and the nearest valid key.
+
+Accepted is what YAML 1.2 calls the core of it: maps, lists, true/false, null, decimal numbers (1e-3 is a number), strings. Refused are
+duplicate keys, anchors and aliases, merge keys, tags, several documents, and templates of any kind.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from xrmflow.errors import SettingsError
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 scalars: only true/false are booleans, 1e-3 is a number, 08 and 1:30 are strings."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
+
+
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+
+Location = tuple[str | int, ...]
+
+
+def load_settings(path: Path | str, model: type[Model]) -> Model:
+    """Read and validate a settings file.
+
+    Args:
+        path: the YAML file.
+        model: the pydantic model it must fit.
+
+    Raises:
+        SettingsError: one line a fault, each with file, line, key, what was expected, and the nearest valid key.
+    """
+    path = Path(path)
+    value, lines = _parse(path)
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        faults = [_explain(fault, model, path, lines) for fault in error.errors()]
+        raise SettingsError("\n".join(dict.fromkeys(faults))) from None
+
+
+def section_from_json(text: str, model: type[Model]) -> Model:
+    """Read the one-line JSON of a section, as a rule passes it to its stage."""
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "params"
+        raise SettingsError(f"params: {where}: {fault['msg']}, got {fault['input']!r}") from None
+
+
+def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
+    """Read a file as plain values, with the line of each key."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the settings file ({error.strerror})") from None
+    if len(raw) > MAX_BYTES:
+        raise SettingsError(f"{path}: expected a settings file of less than {MAX_BYTES} bytes, got {len(raw)}")
+    lines: dict[Location, int] = {(): 1}
+    try:
+        text = raw.decode("utf-8-sig")
+        for event in yaml.parse(text, _Loader):
+            _refuse(event, path)
+        node = yaml.compose(text, _Loader)
+        value = {} if node is None else _construct(node, (), lines, path)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start})") from None
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise SettingsError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(value, dict):
+        raise SettingsError(f"{path}:1: expected a map of sections (section: …), got {type(value).__name__}")
+    return value, lines
+
+
+def _refuse(event: yaml.Event, path: Path) -> None:
+    line = event.start_mark.line + 1
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        raise SettingsError(f"{path}:{line}: anchors and aliases (&, *) are not accepted; write the value out")
+    if getattr(event, "tag", None):
+        raise SettingsError(f"{path}:{line}: tags ({event.tag}) are not accepted; write a plain value")
+
+
+def _construct(node: yaml.Node, at: Location, lines: dict[Location, int], path: Path) -> Any:
+    if len(at) > MAX_DEPTH:
+        raise SettingsError(f"{path}:{node.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(node, yaml.MappingNode):
+        return _construct_map(node, at, lines, path)
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[*at, index] = item.start_mark.line + 1
+        return [_construct(item, (*at, index), lines, path) for index, item in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _construct_map(node: yaml.MappingNode, at: Location, lines: dict[Location, int], path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise SettingsError(f"{path}:{line}: expected a plain key")
+        key = str(key_node.value)
+        if key == "<<":
+            raise SettingsError(f"{path}:{line}: merge keys (<<) are not accepted; write the keys out")
+        if key in values:
+            raise SettingsError(f"{path}:{line}: duplicate key {key!r} (first on line {lines[*at, key]}); keep one")
+        lines[*at, key] = line
+        values[key] = _construct(value_node, (*at, key), lines, path)
+    return values
+
+
+def _scalar(node: yaml.Node) -> Any:
+    kind = node.tag.rsplit(":", 1)[-1]
+    if kind == "bool":
+        return node.value.lower() == "true"
+    if kind == "null":
+        return None
+    if kind == "int":
+        return int(node.value) if len(node.value) < 30 else node.value
+    return float(node.value) if kind == "float" else node.value
+
+
+def _explain(fault: Any, model: type[BaseModel], path: Path, lines: dict[Location, int]) -> str:
+    """One line: file, line, key, what was expected, what was got, the nearest valid key."""
+    where = tuple(fault["loc"])
+    known = next(where[:n] for n in range(len(where), -1, -1) if where[:n] in lines)
+    place = f"{path}:{lines[known]}: {'.'.join(str(part) for part in where) or 'settings'}"
+    if fault["type"] == "extra_forbidden":
+        valid = _valid_keys(model, where[:-1])
+        near = difflib.get_close_matches(str(where[-1]), valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(sorted(valid))}"
+        return f"{place}: unknown key {str(where[-1])!r}; {hint}"
+    if fault["type"] == "missing":
+        return f"{place}: required key is missing"
+    return f"{place}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
+
+
+def _valid_keys(model: type[BaseModel], at: Location) -> list[str]:
+    current: Any = model
+    for part in at:
+        field = current.model_fields.get(part) if isinstance(current, type) else None
+        if field is None:
+            continue
+        options = [field.annotation, *get_args(field.annotation)]
+        current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), current)
+    return list(current.model_fields)

@@ -1,0 +1,69 @@
+"""The whole settings file: one section a stage, and what concerns the run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from xrmflow.config.align import AlignSection
+from xrmflow.config.cupping import CuppingSection
+from xrmflow.config.fdk import FdkSection
+from xrmflow.config.flatfield import FlatfieldSection
+from xrmflow.config.ingest import IngestSection
+from xrmflow.config.morphometry import MorphometrySection
+from xrmflow.config.n2i_apply import N2iApplySection
+from xrmflow.config.n2i_split import N2iSplitSection
+from xrmflow.config.n2i_train import N2iTrainSection
+from xrmflow.config.report import ReportSection
+from xrmflow.config.section import Section
+from xrmflow.config.segment import SegmentSection
+from xrmflow.config.sr_apply import SrApplySection
+from xrmflow.config.sr_train import SrTrainSection
+from xrmflow.config.storage import StorageSection
+from xrmflow.config.validate import ValidateSection
+
+
+class Settings(Section):
+    """Everything a run can be told. Each stage sees only its own section."""
+
+    scans: str = Field(default="scans.tsv", description="table of scans, path from the folder of the settings file")
+    results: str = Field(default="results", description="folder for results, path from where snakemake is started")
+    models: str = Field(default="models", description="folder for trained networks, path from where snakemake is started")
+    model: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="id of the networks trained in this run: they are kept in <models>/<model>/",
+    )
+    trained_n2i: str | None = Field(
+        default=None,
+        description="weights (.safetensors) of an earlier Noise2Inverse training to apply, instead of training in this run",
+    )
+    trained_sr: str | None = Field(
+        default=None, description="weights (.safetensors) of an earlier super-resolution training to apply, instead of training"
+    )
+    measure: tuple[Literal["volume", "denoised", "superres"], ...] = Field(
+        default=("volume", "denoised", "superres"),
+        description="volumes that are measured, side by side: volume (FDK), denoised (Noise2Inverse), superres (super-resolution)",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where numerics run; auto takes a GPU when the job was given one. Never causes a rerun"
+    )
+    storage: StorageSection = StorageSection()
+
+    ingest: IngestSection = IngestSection()
+    flatfield: FlatfieldSection = FlatfieldSection()
+    align: AlignSection = AlignSection()
+    cupping: CuppingSection = CuppingSection()
+    fdk: FdkSection = FdkSection()
+    n2i_split: N2iSplitSection = N2iSplitSection()
+    n2i_train: N2iTrainSection = N2iTrainSection()
+    n2i_apply: N2iApplySection = N2iApplySection()
+    sr_train: SrTrainSection = SrTrainSection()
+    sr_apply: SrApplySection = SrApplySection()
+    segment: SegmentSection = SegmentSection()
+    morphometry: MorphometrySection = MorphometrySection()
+    validate_: ValidateSection = Field(default=ValidateSection(), alias="validate")
+    report: ReportSection = ReportSection()
+
+    def section(self, stage: str) -> Section:
+        """The section of a stage, by its name."""
+        return self.validate_ if stage == "validate" else getattr(self, stage)
