@@ -158,9 +158,13 @@ def _explain(fault: Any, model: type[BaseModel], path: Path, lines: dict[Locatio
 def _valid_keys(model: type[BaseModel], at: Location) -> list[str]:
     current: Any = model
     for part in at:
-        field = current.model_fields.get(part) if isinstance(current, type) else None
+        field = _fields(current).get(part) if isinstance(current, type) else None
         if field is None:
             continue
         options = [field.annotation, *get_args(field.annotation)]
         current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), current)
-    return list(current.model_fields)
+    return list(_fields(current))
+
+
+def _fields(model: type[BaseModel]) -> dict[Any, Any]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -5,7 +5,6 @@ manifest, and renamed into place: it exists if and only if it is complete. Chunk
 chunks are written, so a missing chunk is damage and never zeros.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from xrmflow.arrays import Reader
 from xrmflow.errors import StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
 
 Kind = Literal["projections", "volume"]
@@ -165,17 +165,6 @@ def _create(folder: Path, kind: Kind, quantity: Quantity, record: dict[str, Any]
             _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the store's lock, so that a job left over from a killed run cannot write beside its successor."""
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{folder}: another process is writing this store; wait for it or end it") from None
-        yield
 
 
 def _publish(temporary: Path, folder: Path) -> None:

@@ -49,7 +49,7 @@ def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache
+@lru_cache(maxsize=None)
 def fingerprint(module: str) -> str:
     """Hash of the code and data files that a module can reach by static imports inside the package."""
     modules = closure(module)
@@ -72,7 +72,7 @@ def closure(module: str) -> set[str]:
     return found
 
 
-@lru_cache
+@lru_cache(maxsize=None)
 def _tree(module: str) -> ast.Module:
     return ast.parse(_file(module).read_text())
 
@@ -95,7 +95,7 @@ def _file(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
-@lru_cache
+@lru_cache(maxsize=None)
 def _syntax(module: str) -> str:
     """Hash of a module's code with docstrings removed, as printed from its syntax tree."""
     tree = ast.parse(_file(module).read_text())

@@ -1,0 +1,49 @@
+import pytest
+
+from xrmflow.config.scans import load_scans
+from xrmflow.errors import SettingsError
+
+
+@pytest.fixture
+def table(tmp_path):
+    for name in ("a.txrm", "b.h5"):
+        (tmp_path / name).touch()
+
+    def write(text):
+        file = tmp_path / "scans.tsv"
+        file.write_text(text.replace("|", "\t"))
+        return file
+
+    return write
+
+
+def test_rows_become_scans(table, tmp_path):
+    scans = load_scans(table("# comment\nscan|source|role|pair\nlow|a.txrm|train|high\nhigh|b.h5|reference|\n"))
+    assert list(scans) == ["low", "high"]
+    assert scans["low"].source == str(tmp_path / "a.txrm")
+    assert (scans["low"].role, scans["low"].pair, scans["high"].role) == ("train", "high", "reference")
+
+
+def test_a_missing_role_means_measured_only(table):
+    assert load_scans(table("scan|source\nx|a.txrm\n"))["x"].role == "test"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty table"),
+        ("scan|file\n", ":1: expected tab-separated columns"),
+        ("scan|source\n", "at least one scan"),
+        ("scan|source\n../x|a.txrm\n", ":2: scan: expected letters"),
+        ("scan|source\nx|absent\n", ":2: source: no such file"),
+        ("scan|source\nx|a.txrm\n\nx|b.h5\n", ":4: scan: id 'x' appears twice"),
+        ("scan|source|role\nx|a.txrm|boss\n", ":2: role: expected one of"),
+        ("scan|source|pair\nx|a.txrm|y\n", "pair: expected the id of another row, got 'y'"),
+        ("scan|source\nx|a.txrm|z\n", ":2: expected 2 tab-separated cells, got 3"),
+        ("scan|source|truth\nx|a.txrm|t\n", ":2: truth: no such folder"),
+    ],
+)
+def test_faults_name_the_row(table, text, says):
+    with pytest.raises(SettingsError) as caught:
+        load_scans(table(text))
+    assert says in str(caught.value)

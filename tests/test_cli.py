@@ -1,0 +1,87 @@
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from xrmflow import cli
+from xrmflow.config.section import Section
+from xrmflow.errors import UserError
+
+
+class Params(Section):
+    width_um: float = 1.0
+
+
+def example(
+    source: Path,
+    *,
+    out: Path,
+    extra: Path | None,
+    many: list[Path],
+    mode: Literal["a", "b"] = "a",
+    fast: bool = False,
+    params: Params,
+) -> str:
+    """Do a thing.
+
+    Args:
+        source: what is read, 100 % of it.
+        out: what is written,
+            over two lines.
+        many: several.
+    """
+    return f"{source} {out} {extra} {many} {mode} {fast} {params.width_um}"
+
+
+def test_options_are_read_off_the_signature():
+    parser = cli.parser_for(example, "example")
+    values = parser.parse_args("in --out o --extra --many a b --fast --params {\"width_um\":2}".split())
+    assert values.source == Path("in")
+    assert values.out == Path("o")
+    assert values.extra is None
+    assert values.many == [Path("a"), Path("b")]
+    assert (values.mode, values.fast, values.params.width_um) == ("a", True, 2.0)
+
+
+def test_help_comes_from_the_docstring():
+    text = cli.parser_for(example, "example").format_help()
+    assert "Do a thing." in text
+    assert "what is read, 100 % of it." in text
+    assert "what is written, over two lines." in text
+    assert "(default: a)" in text
+
+
+def test_a_missing_option_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        cli.parser_for(example, "example").parse_args(["in"])
+    assert "--out" in capsys.readouterr().err
+
+
+def test_overview_lists_every_stage(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for stage in cli.stages():
+        assert f"  {stage} " in shown
+
+
+def test_unknown_command_suggests_the_nearest(capsys):
+    assert cli.main(["flatfeld"]) == 2
+    assert "did you mean 'flatfield'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "says"),
+    [
+        (UserError("pixel: expected 1"), 1, "error: clean: pixel: expected 1"),
+        (OSError(28, "No space left on device", "x.zarr"), 1, "error: clean: the disk is full (x.zarr)"),
+        (MemoryError(), 1, "error: clean: out of memory"),
+        (ZeroDivisionError("oops"), 70, "error: clean: ZeroDivisionError: oops"),
+    ],
+)
+def test_the_last_line_is_the_cause_in_words(monkeypatch, capsys, tmp_path, fault, status, says):
+    def fail(name, rest):
+        raise fault
+
+    monkeypatch.setattr(cli, "_call", fail)
+    assert cli.main(["clean", str(tmp_path)]) == status
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(says)

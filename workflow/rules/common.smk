@@ -1,0 +1,104 @@
+# The only place for path patterns and helpers. Settings are read by our own strict loader, because Snakemake's own
+# --configfile would run templates found in the file before our first line.
+
+import sys
+
+from xrmflow.manage.plan import load_plan
+
+PLAN = load_plan(config.get("settings", "config/config.yaml"))
+
+SCAN = f"{PLAN.settings.results}/{{scan}}"
+RAW = f"{SCAN}/raw.zarr/manifest.json"
+PROJECTIONS = f"{SCAN}/projections.zarr/manifest.json"
+GEOMETRY = f"{SCAN}/geometry.json"
+SWEEP = f"{SCAN}/align_sweep.npz"
+CUPPING = f"{SCAN}/cupping.json"
+CUPPING_SLICES = f"{SCAN}/cupping_slices.npz"
+SPLITS = [f"{SCAN}/splits/{k}.zarr/manifest.json" for k in range(PLAN.settings.n2i_split.splits)]
+STORE = f"{SCAN}/{{volume}}.zarr/manifest.json"
+VOLUME, DENOISED, SUPERRES = (STORE.replace("{volume}", name) for name in ("volume", "denoised", "superres"))
+BONE = f"{SCAN}/bone/{{volume}}.zarr/manifest.json"
+TABLE = f"{SCAN}/morphometry/{{volume}}.csv"
+SLICES = f"{SCAN}/morphometry/{{volume}}_slices.csv"
+LACUNAE = f"{SCAN}/morphometry/{{volume}}_lacunae.csv"
+VALIDATION = f"{SCAN}/validation.csv"
+REPORT = f"{SCAN}/report.html"
+MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
+N2I_WEIGHTS, N2I_CARD = f"{MODEL}/n2i.safetensors", f"{MODEL}/n2i.json"
+SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
+
+# Snakemake compares the unformatted text of a command, so what is filled in from these names never causes a rerun.
+PYTHON = sys.executable
+DEVICE = PLAN.settings.device
+STAGE = (
+    "XRMFLOW_DEVICE={DEVICE} OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PYTHON} -m xrmflow.cli "
+)
+RECORD = " --params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+wildcard_constraints:
+    scan="|".join(PLAN.scans),
+    volume="volume|denoised|superres",
+
+
+def kept(path, level):
+    """Mark what the settings do not keep: it is deleted once every stage that reads it is done."""
+    return path if PLAN.keeps(level) else temp(path)
+
+
+def section(stage):
+    """A stage's settings as one JSON line: the first of the two params of every rule."""
+    return PLAN.sections[stage]
+
+
+def lineage(stage):
+    """The fingerprint of code and settings of a stage and its ancestors: the second param."""
+
+    def of(wildcards):
+        return PLAN.lineage(stage, getattr(wildcards, "volume", "volume"))
+
+    return of
+
+
+def source(wildcards):
+    return PLAN.scans[wildcards.scan].source
+
+
+def truth(wildcards):
+    return f"{PLAN.scans[wildcards.scan].truth}/truth.json"
+
+
+def when(pattern, wanted):
+    """An input that exists only for some scans: the pattern where `wanted(scan)` holds, nothing elsewhere."""
+
+    def of(wildcards):
+        return expand(pattern, scan=wildcards.scan) if wanted(wildcards.scan) else []
+
+    return of
+
+
+def measured(pattern):
+    """The pattern for every volume that is measured of a scan."""
+
+    def of(wildcards):
+        return expand(pattern, scan=wildcards.scan, volume=PLAN.measured(wildcards.scan))
+
+    return of
+
+
+def best_volume(scan):
+    """The volume super-resolution works on: denoised where a Noise2Inverse network is to be had."""
+    return expand(DENOISED if PLAN.has_n2i else VOLUME, scan=scan)
+
+
+def durable_results():
+    """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
+    wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
+    for scan in PLAN.scans:
+        wanted += expand([GEOMETRY, CUPPING, VOLUME], scan=scan)
+        wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
+        wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
+        if PLAN.is_measured(scan):
+            wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
+            wanted += expand(REPORT, scan=scan)
+    return wanted

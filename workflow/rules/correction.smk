@@ -1,0 +1,76 @@
+# raw.zarr -> projections.zarr, and what the scan says of its own geometry and beam hardening
+
+
+rule flatfield:
+    input:
+        raw=RAW,
+    output:
+        projections=kept(PROJECTIONS, "standard"),
+    params:
+        section=section("flatfield"),
+        lineage=lineage("flatfield"),
+    log:
+        f"{SCAN}/logs/flatfield.log",
+    benchmark:
+        f"{SCAN}/benchmarks/flatfield.tsv"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("flatfield"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: counts to line integrals"
+    shell:
+        STAGE + "flatfield --raw {input.raw} --projections {output.projections}" + RECORD
+
+
+rule align:
+    input:
+        projections=PROJECTIONS,
+    output:
+        geometry=GEOMETRY,
+        sweep=SWEEP,
+    params:
+        section=section("align"),
+        lineage=lineage("align"),
+    log:
+        f"{SCAN}/logs/align.log",
+    benchmark:
+        f"{SCAN}/benchmarks/align.tsv"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("align"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: geometry from the scan itself"
+    shell:
+        STAGE + "align --projections {input.projections} --geometry {output.geometry} --sweep {output.sweep}" + RECORD
+
+
+rule cupping:
+    input:
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+    output:
+        cupping=CUPPING,
+        slices=CUPPING_SLICES,
+    params:
+        section=section("cupping"),
+        lineage=lineage("cupping"),
+    log:
+        f"{SCAN}/logs/cupping.log",
+    benchmark:
+        f"{SCAN}/benchmarks/cupping.tsv"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("cupping"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: beam hardening from the scan itself"
+    shell:
+        STAGE
+        + "cupping --projections {input.projections} --geometry {input.geometry}"
+        + " --cupping {output.cupping} --slices {output.slices}"
+        + RECORD

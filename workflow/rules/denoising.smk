@@ -1,0 +1,84 @@
+# Noise2Inverse: reconstructions of interleaved views teach a network to denoise; it needs no clean images
+
+
+rule n2i_split:
+    input:
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+        cupping=CUPPING,
+        volume=VOLUME,
+    output:
+        splits=[kept(path, "all") for path in SPLITS],
+    params:
+        section=section("n2i_split"),
+        lineage=lineage("n2i_split"),
+    log:
+        f"{SCAN}/logs/n2i_split.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_split.tsv"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("n2i_split"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: reconstructing interleaved views"
+    shell:
+        STAGE
+        + "n2i_split --projections {input.projections} --geometry {input.geometry} --cupping {input.cupping}"
+        + " --volume {input.volume} --splits {output.splits}"
+        + RECORD
+
+
+rule n2i_train:
+    input:
+        splits=expand(SPLITS, scan=PLAN.with_role("train")),
+        validation=expand(SPLITS, scan=PLAN.with_role("validation")),
+    output:
+        model=N2I_WEIGHTS,
+        card=N2I_CARD,
+    params:
+        section=section("n2i_train"),
+        lineage=lineage("n2i_train"),
+    log:
+        f"{MODEL}/logs/n2i_train.log",
+    benchmark:
+        f"{MODEL}/benchmarks/n2i_train.tsv"
+    threads: 16
+    resources:
+        mem_mb=PLAN.memory_mb("n2i_train"),
+        gpu=PLAN.gpu,
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "training Noise2Inverse"
+    shell:
+        STAGE
+        + "n2i_train --splits {input.splits} --validation {input.validation}"
+        + " --model {output.model} --card {output.card}"
+        + RECORD
+
+
+rule n2i_apply:
+    input:
+        splits=SPLITS,
+        model=PLAN.settings.trained_n2i or N2I_WEIGHTS,
+    output:
+        denoised=DENOISED,
+    params:
+        section=section("n2i_apply"),
+        lineage=lineage("n2i_apply"),
+    log:
+        f"{SCAN}/logs/n2i_apply.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_apply.tsv"
+    threads: 16
+    resources:
+        mem_mb=PLAN.memory_mb("n2i_apply"),
+        gpu=PLAN.gpu,
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: denoising"
+    shell:
+        STAGE + "n2i_apply --splits {input.splits} --model {input.model:q} --denoised {output.denoised}" + RECORD

@@ -1,0 +1,58 @@
+# Any volume -> masks -> bone numbers
+
+
+rule segment:
+    input:
+        volume=STORE,
+    output:
+        bone=kept(BONE, "standard"),
+    params:
+        section=section("segment"),
+        lineage=lineage("segment"),
+    log:
+        f"{SCAN}/logs/segment_{{volume}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/segment_{{volume}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=PLAN.memory_mb("segment"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: segmenting {wildcards.volume}"
+    shell:
+        STAGE + "segment --volume {input.volume} --bone {output.bone}" + RECORD
+
+
+rule morphometry:
+    input:
+        volume=STORE,
+        bone=BONE,
+    output:
+        table=report(
+            TABLE,
+            caption="../report/morphometry.rst",
+            category="{scan}",
+            labels={"volume": "{volume}", "what": "bone morphometry"},
+        ),
+        slices=SLICES,
+        lacunae=LACUNAE,
+    params:
+        section=section("morphometry"),
+        lineage=lineage("morphometry"),
+    log:
+        f"{SCAN}/logs/morphometry_{{volume}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/morphometry_{{volume}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=PLAN.memory_mb("morphometry"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: measuring {wildcards.volume}"
+    shell:
+        STAGE
+        + "morphometry --volume {input.volume} --bone {input.bone} --table {output.table}"
+        + " --slices {output.slices} --lacunae {output.lacunae}"
+        + RECORD

@@ -1,0 +1,29 @@
+# projections.zarr + geometry.json + cupping.json -> volume.zarr
+
+
+rule fdk:
+    input:
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+        cupping=CUPPING,
+    output:
+        volume=VOLUME,
+    params:
+        section=section("fdk"),
+        lineage=lineage("fdk"),
+    log:
+        f"{SCAN}/logs/fdk.log",
+    benchmark:
+        f"{SCAN}/benchmarks/fdk.tsv"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("fdk"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: reconstructing"
+    shell:
+        STAGE
+        + "fdk --projections {input.projections} --geometry {input.geometry} --cupping {input.cupping}"
+        + " --volume {output.volume}"
+        + RECORD

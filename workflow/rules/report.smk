@@ -1,0 +1,85 @@
+# Everything -> report.html
+
+
+rule validate:
+    input:
+        truth=truth,
+        geometry=GEOMETRY,
+        volume=VOLUME,
+        denoised=when(DENOISED, PLAN.is_denoised),
+        superres=when(SUPERRES, PLAN.is_superresolved),
+        bone=BONE.replace("{volume}", "volume"),
+        morphometry=measured(TABLE),
+        lacunae=measured(LACUNAE),
+    output:
+        validation=report(
+            VALIDATION,
+            caption="../report/validation.rst",
+            category="{scan}",
+            labels={"volume": "all", "what": "comparison with the simulated truth"},
+        ),
+    params:
+        section=section("validate"),
+        lineage=lineage("validate"),
+    log:
+        f"{SCAN}/logs/validate.log",
+    benchmark:
+        f"{SCAN}/benchmarks/validate.tsv"
+    threads: 2
+    resources:
+        mem_mb=PLAN.memory_mb("validate"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: comparing with the simulated truth"
+    shell:
+        STAGE
+        + "validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume}"
+        + " --denoised {input.denoised} --superres {input.superres} --bone {input.bone}"
+        + " --morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation}"
+        + RECORD
+
+
+rule report:
+    input:
+        raw=RAW,
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+        sweep=SWEEP,
+        cupping=CUPPING,
+        cupping_slices=CUPPING_SLICES,
+        volumes=measured(STORE),
+        bones=measured(BONE),
+        tables=measured(TABLE),
+        slice_tables=measured(SLICES),
+        lacuna_tables=measured(LACUNAE),
+        models=PLAN.cards(N2I_CARD, SR_CARD),
+        validation=when(VALIDATION, PLAN.is_simulated),
+    output:
+        report=report(
+            REPORT,
+            caption="../report/report.rst",
+            category="{scan}",
+            labels={"volume": "all", "what": "report"},
+        ),
+    params:
+        section=section("report"),
+        lineage=lineage("report"),
+    log:
+        f"{SCAN}/logs/report.log",
+    benchmark:
+        f"{SCAN}/benchmarks/report.tsv"
+    resources:
+        mem_mb=PLAN.memory_mb("report"),
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: writing the report"
+    shell:
+        STAGE
+        + "report --raw {input.raw} --projections {input.projections} --geometry {input.geometry}"
+        + " --sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices}"
+        + " --volumes {input.volumes} --bones {input.bones} --tables {input.tables}"
+        + " --slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables}"
+        + " --models {input.models} --validation {input.validation} --report {output.report}"
+        + RECORD

@@ -1,0 +1,54 @@
+# Super-resolution: learned on bones scanned at both resolutions, applied to the others
+
+
+rule sr_train:
+    input:
+        low=[best_volume(scan) for scan in PLAN.pairs],
+        high=[expand(VOLUME, scan=partner) for partner in PLAN.pairs.values()],
+    output:
+        model=SR_WEIGHTS,
+        card=SR_CARD,
+    params:
+        section=section("sr_train"),
+        lineage=lineage("sr_train"),
+    log:
+        f"{MODEL}/logs/sr_train.log",
+    benchmark:
+        f"{MODEL}/benchmarks/sr_train.tsv"
+    threads: 16
+    resources:
+        mem_mb=PLAN.memory_mb("sr_train"),
+        gpu=PLAN.gpu,
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "training super-resolution"
+    shell:
+        STAGE
+        + "sr_train --low {input.low} --high {input.high} --model {output.model} --card {output.card}"
+        + RECORD
+
+
+rule sr_apply:
+    input:
+        volume=lambda wildcards: best_volume(wildcards.scan),
+        model=PLAN.settings.trained_sr or SR_WEIGHTS,
+    output:
+        superres=SUPERRES,
+    params:
+        section=section("sr_apply"),
+        lineage=lineage("sr_apply"),
+    log:
+        f"{SCAN}/logs/sr_apply.log",
+    benchmark:
+        f"{SCAN}/benchmarks/sr_apply.tsv"
+    threads: 16
+    resources:
+        mem_mb=PLAN.memory_mb("sr_apply"),
+        gpu=PLAN.gpu,
+    conda:
+        "../../envs/xrmflow.yaml"
+    message:
+        "{wildcards.scan}: super-resolving"
+    shell:
+        STAGE + "sr_apply --volume {input.volume} --model {input.model:q} --superres {output.superres}" + RECORD
