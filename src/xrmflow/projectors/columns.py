@@ -1,0 +1,225 @@
+"""Kernels for detectors whose columns are parallel to the rotation axis: the fast path.
+
+There the path of a ray in the (x, y) plane does not depend on its row, nor a voxel's column on its z. So all kernels
+share one form: at one place in (x, y), two neighbouring columns of the input are mixed into one contiguous buffer,
+and the output column is read from (or, in the adjoints, spread into) that buffer at positions that grow linearly.
+
+Layouts: projections (view, col, row) and volume (y, x, z), both surrounded by zeros, `MARGIN` wide, so that nothing
+asks whether an index is inside. Positions are computed in float64 once per column and in the data's type along it.
+"""
+
+import numpy as np
+from numba import njit
+
+MARGIN = 2
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _inside(start, step, count, length):
+    """First and last + 1 of the n in range(count) with -1 < start + n step < length."""
+    if step == 0.0:
+        return (0, count) if -1.0 < start < length else (0, 0)
+    a, b = (-1.0 - start) / step, (length - start) / step
+    low, high = min(a, b), max(a, b)
+    first = 0 if low < 0.0 else min(np.int64(low) + 1, count)
+    last = count if high >= count else max(np.int64(np.ceil(high)), first)
+    return first, last
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _span(start, step, first, last, length):
+    """First and last + 1 padded index that positions start + n step, n in [first, last), touch, and a spare."""
+    a, b = start + step * first, start + step * (last - 1)
+    return np.int64(min(a, b)), min(np.int64(max(a, b)) + 3, length)
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def backproject(columns, matrices, distances, volume, row_first, row_last):
+    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
+    views, cols, rows = columns.shape[0], columns.shape[1] - 2 * MARGIN, columns.shape[2] - 2 * MARGIN
+    nx, nz = volume.shape[1], volume.shape[2]
+    real = columns.dtype.type
+    buffer = np.zeros(rows + 2 * MARGIN + 1, columns.dtype)
+    for j in range(row_first, row_last):
+        for i in range(nx):
+            out = volume[j, i]
+            for view in range(views):
+                m = matrices[view]
+                w = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+                if w <= 0.0:
+                    continue
+                column = (m[0, 0] * i + m[0, 1] * j + m[0, 3]) / w
+                if not -1.0 < column < cols:
+                    continue
+                start, step = (m[1, 0] * i + m[1, 1] * j + m[1, 3]) / w, m[1, 2] / w
+                first, last = _inside(start, step, nz, rows)
+                if first >= last:
+                    continue
+                distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
+                left = np.int64(column + MARGIN)
+                share = column + MARGIN - left
+                wl, wr = real((1.0 - share) / distance**2), real(share / distance**2)
+                low, high = _span(start + MARGIN, step, first, last, rows + 2 * MARGIN)
+                a, b = columns[view, left], columns[view, left + 1]
+                for n in range(low, high):
+                    buffer[n - low] = wl * a[n] + wr * b[n]
+                offset, pitch = real(start + MARGIN - low + step * first), real(step)
+                for k in range(last - first):
+                    position = offset + pitch * real(k)
+                    n = np.int32(position)
+                    f = position - real(n)
+                    out[first + k] += buffer[n] + f * (buffer[n + 1] - buffer[n])
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def backproject_adjoint(volume, matrices, distances, columns, view_first, view_last):
+    """Spread volume (y, x, z, unpadded) into `columns` (padded): the transpose of `backproject`."""
+    cols, rows = columns.shape[1] - 2 * MARGIN, columns.shape[2] - 2 * MARGIN
+    ny, nx, nz = volume.shape
+    real = columns.dtype.type
+    buffer = np.zeros(rows + 2 * MARGIN + 1, columns.dtype)
+    for view in range(view_first, view_last):
+        m = matrices[view]
+        for j in range(ny):
+            for i in range(nx):
+                w = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+                if w <= 0.0:
+                    continue
+                column = (m[0, 0] * i + m[0, 1] * j + m[0, 3]) / w
+                if not -1.0 < column < cols:
+                    continue
+                start, step = (m[1, 0] * i + m[1, 1] * j + m[1, 3]) / w, m[1, 2] / w
+                first, last = _inside(start, step, nz, rows)
+                if first >= last:
+                    continue
+                distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
+                left = np.int64(column + MARGIN)
+                share = column + MARGIN - left
+                wl, wr = real((1.0 - share) / distance**2), real(share / distance**2)
+                low, high = _span(start + MARGIN, step, first, last, rows + 2 * MARGIN)
+                buffer[: high - low + 1] = 0
+                offset, pitch = real(start + MARGIN - low + step * first), real(step)
+                source = volume[j, i]
+                for k in range(last - first):
+                    position = offset + pitch * real(k)
+                    n = np.int32(position)
+                    f = position - real(n)
+                    value = source[first + k]
+                    buffer[n] += value - f * value
+                    buffer[n + 1] += f * value
+                a, b = columns[view, left], columns[view, left + 1]
+                for n in range(low, high):
+                    a[n] += wl * buffer[n - low]
+                    b[n] += wr * buffer[n - low]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _path(ray, column, main, other):
+    """Ray of a column in the (main, other) plane: origin and direction along each."""
+    return (
+        ray[0, main] + column * ray[1, main],
+        ray[0, other] + column * ray[1, other],
+        ray[3, main] + column * ray[4, main],
+        ray[3, other] + column * ray[4, other],
+    )
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
+    """Joseph line integrals of volume (y, x, z, padded) into `columns` (view, col, row, unpadded).
+
+    Each ray is sampled where it crosses the planes of voxel centres across its main direction (x or y) and interpolated
+    linearly in the other two, times the length between planes.
+    """
+    cols, rows = columns.shape[1], columns.shape[2]
+    ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
+    real = volume.dtype.type
+    buffer = np.zeros(nz + 2 * MARGIN + 1, volume.dtype)
+    for view in range(view_first, view_last):
+        ray = rays[view]
+        for column in range(cols):
+            main = 0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1
+            planes, others = (nx, ny) if main == 0 else (ny, nx)
+            om, oo, dm, do = _path(ray, column, main, 1 - main)
+            out = columns[view, column]
+            out[:] = 0
+            for plane in range(planes):
+                t = (plane - om) / dm
+                other = oo + t * do
+                if not -1.0 < other < others or (forward_only and t <= 0.0):
+                    continue
+                start = ray[0, 2] + column * ray[1, 2] + t * (ray[3, 2] + column * ray[4, 2])
+                step = ray[2, 2] + t * ray[5, 2]
+                first, last = _inside(start, step, rows, nz)
+                if first >= last:
+                    continue
+                near = np.int64(other + MARGIN)
+                share = real(other + MARGIN - near)
+                if main == 0:
+                    a, b = volume[near, plane + MARGIN], volume[near + 1, plane + MARGIN]
+                else:
+                    a, b = volume[plane + MARGIN, near], volume[plane + MARGIN, near + 1]
+                low, high = _span(start + MARGIN, step, first, last, nz + 2 * MARGIN)
+                for n in range(low, high):
+                    buffer[n - low] = a[n] + share * (b[n] - a[n])
+                offset, pitch = real(start + MARGIN - low + step * first), real(step)
+                for r in range(last - first):
+                    position = offset + pitch * real(r)
+                    n = np.int32(position)
+                    f = position - real(n)
+                    out[first + r] += buffer[n] + f * (buffer[n + 1] - buffer[n])
+            for r in range(rows):
+                dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
+                out[r] *= real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def project_adjoint(columns, rays, forward_only, voxel, main, volume, plane_first, plane_last):
+    """Spread `columns` (unpadded) along the rays whose main direction is `main` into planes of `volume` (padded).
+
+    Calls for different planes write different voxels. The transpose of `project` is this for main = 0 and for main = 1.
+    """
+    views, cols, rows = columns.shape
+    ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
+    others = ny if main == 0 else nx
+    real = volume.dtype.type
+    buffer = np.zeros(nz + 2 * MARGIN + 1, volume.dtype)
+    scaled = np.zeros(rows, volume.dtype)
+    for view in range(views):
+        ray = rays[view]
+        for column in range(cols):
+            if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
+                continue
+            om, oo, dm, do = _path(ray, column, main, 1 - main)
+            for r in range(rows):
+                dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
+                scaled[r] = columns[view, column, r] * real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
+            for plane in range(plane_first, plane_last):
+                t = (plane - om) / dm
+                other = oo + t * do
+                if not -1.0 < other < others or (forward_only and t <= 0.0):
+                    continue
+                start = ray[0, 2] + column * ray[1, 2] + t * (ray[3, 2] + column * ray[4, 2])
+                step = ray[2, 2] + t * ray[5, 2]
+                first, last = _inside(start, step, rows, nz)
+                if first >= last:
+                    continue
+                near = np.int64(other + MARGIN)
+                share = real(other + MARGIN - near)
+                low, high = _span(start + MARGIN, step, first, last, nz + 2 * MARGIN)
+                buffer[: high - low + 1] = 0
+                offset, pitch = real(start + MARGIN - low + step * first), real(step)
+                for r in range(last - first):
+                    position = offset + pitch * real(r)
+                    n = np.int32(position)
+                    f = position - real(n)
+                    value = scaled[first + r]
+                    buffer[n] += value - f * value
+                    buffer[n + 1] += f * value
+                if main == 0:
+                    a, b = volume[near, plane + MARGIN], volume[near + 1, plane + MARGIN]
+                else:
+                    a, b = volume[plane + MARGIN, near], volume[plane + MARGIN, near + 1]
+                for n in range(low, high):
+                    a[n] += buffer[n - low] - share * buffer[n - low]
+                    b[n] += share * buffer[n - low]

@@ -1,0 +1,175 @@
+"""Weights of the filtered backprojection: obliquity, angular steps, redundancy.
+
+All are found from the per-view vectors, so they hold for shifted, rolled and tilted detectors and for uneven angles.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from xrmflow.geometry.scan import ScanGeometry
+
+# A gap this many times the median step, and this large, means that the scan does not go all the way round.
+MISSING_STEPS, MISSING_RAD = 3.0, math.radians(0.5)
+
+
+def cosine_weights(geometry: ScanGeometry) -> Tensor:
+    """Cosine of the angle between each pixel's ray and the horizontal central ray, (view, row, col) float32.
+
+    On a detector facing the source this is SDD / sqrt(SDD^2 + u^2 + v^2); 1 for parallel rays.
+    """
+    if geometry.beam == "parallel":
+        return torch.ones((geometry.views, 1, 1), device=geometry.source.device)
+    corner, towards, _ = _frame(geometry)
+    distance = _norm_squared(corner, geometry)
+    ahead = _affine((corner * towards).sum(1), (geometry.v * towards).sum(1), (geometry.u * towards).sum(1), geometry)
+    return (ahead / distance.sqrt()).to(torch.float32)
+
+
+def view_weights(geometry: ScanGeometry) -> Tensor:
+    """Angular step times redundancy over virtual pixel pitch, per view and column: (view, col) float32, per mm.
+
+    With them, sum over views of ramp_filter(cosine * weight * p) at unit pitch, over U^2, is the attenuation per mm.
+
+    Raises:
+        ValueError: fewer than two views, or sources on the rotation axis.
+    """
+    if geometry.views < 2:
+        raise ValueError(f"geometry: expected at least 2 views to reconstruct from, got {geometry.views}")
+    angles = view_angles(geometry)
+    pitch = _virtual_pitch(geometry)
+    if geometry.beam == "parallel":
+        weights = angular_steps(angles, math.pi)[:, None].expand(-1, geometry.cols)
+    elif (arc := scanned_arc(angles)) is None:
+        weights = (0.5 * angular_steps(angles, 2 * math.pi))[:, None].expand(-1, geometry.cols)
+    else:
+        start, span = arc
+        weights = angular_steps(angles, 2 * math.pi)[:, None] * parker(
+            torch.remainder(angles - start, 2 * math.pi)[:, None], fan_angles(geometry), span
+        )
+    return (weights / pitch[:, None]).to(torch.float32)
+
+
+def view_angles(geometry: ScanGeometry) -> Tensor:
+    """Angle of the direction from source to axis about z, counter-clockwise, rad: (view,), in [0, 2 pi)."""
+    direction = geometry.source if geometry.beam == "parallel" else -geometry.source
+    if not bool((direction[:, :2].norm(dim=1) > 0).all()):
+        raise ValueError("geometry: expected rays across the rotation axis, got a view along it")
+    return torch.remainder(torch.atan2(direction[:, 1], direction[:, 0]), 2 * math.pi)
+
+
+def angular_steps(angles: Tensor, period: float) -> Tensor:
+    """The part of the period each angle stands for: half the way to both of its neighbours, rad.
+
+    The steps add up to the period, unless part of it was not scanned: across the widest gap, where it is several times
+    the median step, a view counts half a median step.
+    """
+    wrapped = torch.remainder(angles, period)
+    # Angles a rounding error below the period belong to its start.
+    wrapped = torch.where(period - wrapped < 1e-9, wrapped - period, wrapped)
+    order = torch.argsort(wrapped, stable=True)
+    gaps = _gaps(wrapped[order], period)
+    median, widest = _median_step(gaps), int(torch.argmax(gaps))
+    if _is_missing(gaps[widest], median):
+        gaps[widest] = median
+    steps = torch.empty_like(gaps)
+    steps[order] = 0.5 * (gaps + gaps.roll(1))
+    return steps
+
+
+def scanned_arc(angles: Tensor) -> tuple[float, float] | None:
+    """Start and length in rad of the scanned arc, each view standing for its angular step; None for a full turn."""
+    wrapped = torch.sort(torch.remainder(angles, 2 * math.pi)).values
+    gaps = _gaps(wrapped, 2 * math.pi)
+    median, widest = _median_step(gaps), int(torch.argmax(gaps))
+    if not _is_missing(gaps[widest], median):
+        return None
+    start = float(wrapped[(widest + 1) % len(wrapped)] - 0.5 * median)
+    return start, float(2 * math.pi - gaps[widest] + median)
+
+
+def parker(angles: Tensor, fan: Tensor, span: float) -> Tensor:
+    """Short-scan weights: opposite measurements of a ray add up to 1 (Parker, Med. Phys. 9, 1982, eq. 12).
+
+    The fan angle of the formula is replaced by half of what the arc exceeds pi, so that all of a longer arc is used.
+
+    Args:
+        angles: from the start of the arc, rad, broadcastable to `fan`.
+        fan: fan angle of each ray, counter-clockwise, rad.
+        span: length of the arc, rad, between pi and 2 pi.
+
+    Returns:
+        Weights in [0, 1]. An arc shorter than pi plus the fan leaves rays unmeasured, which no weight can mend.
+    """
+    extra = max(0.5 * (span - math.pi), 1e-6)
+    # A ray at (angle, fan) is measured again, in reverse, at (angle + pi + 2 fan, -fan).
+    rise = torch.sin(0.25 * math.pi * angles / (extra - fan).clamp(min=1e-9)) ** 2
+    fall = torch.sin(0.25 * math.pi * (span - angles) / (extra + fan).clamp(min=1e-9)) ** 2
+    weights = torch.ones_like(rise)
+    weights = torch.where(angles < 2 * (extra - fan), rise, weights)
+    weights = torch.where(angles > math.pi - 2 * fan, fall, weights)
+    return torch.where((angles < 0) | (angles > span), torch.zeros_like(weights), weights)
+
+
+def fan_angles(geometry: ScanGeometry) -> Tensor:
+    """Angle in the (x, y) plane between the ray to each column (mid height) and the ray to the axis, rad: (view, col).
+
+    Counter-clockwise seen from +z.
+    """
+    corner, towards, across = _frame(geometry)
+    middle = corner + geometry.v * ((geometry.rows - 1) / 2)
+    columns = torch.arange(geometry.cols, dtype=corner.dtype, device=corner.device)
+    ahead = (middle * towards).sum(1)[:, None] + (geometry.u * towards).sum(1)[:, None] * columns
+    aside = (middle * across).sum(1)[:, None] + (geometry.u * across).sum(1)[:, None] * columns
+    return torch.atan2(aside, ahead)
+
+
+def _frame(geometry: ScanGeometry) -> tuple[Tensor, Tensor, Tensor]:
+    """Vector from source to pixel (0, 0), and horizontal unit vectors towards the axis and 90 degrees to its left."""
+    corner = geometry.detector - geometry.u * ((geometry.cols - 1) / 2) - geometry.v * ((geometry.rows - 1) / 2)
+    direction = geometry.source if geometry.beam == "parallel" else -geometry.source
+    if geometry.beam == "cone":
+        corner = corner - geometry.source
+    towards = direction * direction.new_tensor([1.0, 1.0, 0.0])
+    towards = towards / towards.norm(dim=1, keepdim=True)
+    across = torch.stack([-towards[:, 1], towards[:, 0], torch.zeros_like(towards[:, 0])], dim=1)
+    return corner, towards, across
+
+
+def _virtual_pitch(geometry: ScanGeometry) -> Tensor:
+    """Distance between columns, seen at the rotation axis, mm: (view,)."""
+    corner, towards, across = _frame(geometry)
+    aside = (geometry.u * across).sum(1).abs()
+    if geometry.beam == "parallel":
+        return aside
+    normal = torch.linalg.cross(geometry.u, geometry.v)
+    ahead = (corner * normal).sum(1) / (towards * normal).sum(1)
+    return aside * geometry.source[:, :2].norm(dim=1) / ahead
+
+
+def _affine(constant: Tensor, per_row: Tensor, per_column: Tensor, geometry: ScanGeometry) -> Tensor:
+    """Affine map: constant + row * per_row + column * per_column, (view, row, col)."""
+    rows = torch.arange(geometry.rows, dtype=constant.dtype, device=constant.device)
+    columns = torch.arange(geometry.cols, dtype=constant.dtype, device=constant.device)
+    return constant[:, None, None] + per_row[:, None, None] * rows[:, None] + per_column[:, None, None] * columns
+
+
+def _norm_squared(corner: Tensor, geometry: ScanGeometry) -> Tensor:
+    """|corner + row v + column u|^2, (view, row, col)."""
+    parts = [_affine(corner[:, n], geometry.v[:, n], geometry.u[:, n], geometry) ** 2 for n in range(3)]
+    return parts[0] + parts[1] + parts[2]
+
+
+def _gaps(ordered: Tensor, period: float) -> Tensor:
+    """From each angle to the next, the last to the first a period on."""
+    return torch.cat([ordered[1:], ordered[:1] + period]) - ordered
+
+
+def _median_step(gaps: Tensor) -> Tensor:
+    """Median of the gaps that are not repeats of an angle."""
+    return gaps[gaps > 1e-9].median()
+
+
+def _is_missing(gap: Tensor, median: Tensor) -> bool:
+    return bool((gap > MISSING_STEPS * median) & (gap > median + MISSING_RAD))
