@@ -26,7 +26,17 @@ FORMULAS = {
     "caesium_iodide": "CsI",
 }
 # Mass fractions of ICRU-44 soft tissue (ICRU Report 44, 1989).
-SOFT_TISSUE = {"H": 0.102, "C": 0.143, "N": 0.034, "O": 0.708, "Na": 0.002, "P": 0.003, "S": 0.003, "Cl": 0.002, "K": 0.003}
+SOFT_TISSUE = {
+    "H": 0.102,
+    "C": 0.143,
+    "N": 0.034,
+    "O": 0.708,
+    "Na": 0.002,
+    "P": 0.003,
+    "S": 0.003,
+    "Cl": 0.002,
+    "K": 0.003,
+}
 TUBE_KV = (30, 40, 50, 60, 80, 100, 120, 140)
 
 
@@ -34,7 +44,9 @@ def mass_attenuation(fractions: dict[str, float]) -> np.ndarray:
     """mu/rho in cm2/g at the table's energies of a mixture given by mass fractions."""
     total = sum(fractions.values())
     energies_ev = ENERGIES_KEV * 1000
-    return sum(share / total * xraydb.mu_elam(element, energies_ev, kind="total") for element, share in fractions.items())
+    return sum(
+        share / total * xraydb.mu_elam(element, energies_ev, kind="total") for element, share in fractions.items()
+    )
 
 
 def by_mass(formula: str) -> dict[str, float]:
