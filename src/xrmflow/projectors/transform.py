@@ -161,7 +161,8 @@ class _BackprojectAdjoint(Function):
 
 def _project(volume: Tensor, scan: _Scan) -> Tensor:
     """Views are independent: pieces are views."""
-    geometry, padded = scan.geometry, _padded(volume.detach().permute(1, 2, 0), (columns.MARGIN,) * 3)
+    geometry, margin = scan.geometry, columns.MARGIN
+    padded = _padded(volume.detach().permute(1, 2, 0), (margin, margin, margin))
     rays = _array(pixel_rays(geometry, scan.grid))
     out = np.empty((geometry.views, geometry.rows, geometry.cols), padded.dtype)
 

@@ -1,17 +1,28 @@
 """Feldkamp reconstruction of circular cone-beam scans, parallel beam as its limit (Feldkamp, Davis, Kress 1984)."""
 
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
 from torch import Tensor
 
+from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
-from xrmflow.projectors.transform import backproject
+from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.matrices import is_upright, source_distances, voxel_to_pixel
+from xrmflow.projectors.transform import add_backprojection, backproject
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
+from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
 from xrmflow.reconstruction.weights import cosine_weights, view_weights
+
+logger = logging.getLogger(__name__)
 
 
 def natural_grid(acquisition: Acquisition) -> VolumeGrid:
-    """One voxel a pixel: (rows, cols, cols) voxels of the pixel size at the axis, centred on it, slices at detector rows."""
+    """One voxel a pixel: (rows, cols, cols) voxels of a pixel's size at the axis, centred on it, slices at the rows."""
     voxel = acquisition.voxel_mm
     height = voxel * ((acquisition.rows - 1) / 2 - acquisition.midplane_px)
     return VolumeGrid((acquisition.rows, acquisition.cols, acquisition.cols), voxel, (0.0, 0.0, height))
@@ -70,3 +81,143 @@ def filter_views(
     extended = extend_rows(projections * weights, truncation_px)
     filtered = ramp_filter(extended, window=window)
     return filtered[..., truncation_px : truncation_px + geometry.cols]
+
+
+def fdk_slabs(
+    projections: Reader,
+    volume: Writer,
+    geometry: ScanGeometry,
+    grid: VolumeGrid,
+    *,
+    window: Window = "ram-lak",
+    truncation_px: int = 0,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+    memory_gb: float = 4.0,
+    device: torch.device | str = "cpu",
+    track: Track = untracked,
+) -> None:
+    """`fdk` from a Reader to a Writer, slab by slab, within a memory budget; logs what it will do before it starts.
+
+    A slab needs only a window of detector rows. The window slides with the slabs and its filtered rows are kept, so
+    that each row is read and filtered once; where memory does not allow that, every slab reads its own window.
+
+    Args:
+        projections: (view, row, col) line integrals.
+        volume: (z, y, x), receives attenuation per mm.
+        geometry: the scan, mm.
+        grid: where to reconstruct, mm.
+        window: of the ramp filter.
+        truncation_px: columns by which rows are continued on both sides.
+        prepare: applied to each block (view, row, col) of line integrals before anything else, e.g. a linearisation.
+        memory_gb: what the whole process may use, 1e9 bytes.
+        device: where `prepare` runs; filter and backprojection run on the CPU.
+        track: shows progress.
+
+    Raises:
+        ValueError: shapes that do not fit, projections that are not finite, or too small a budget.
+    """
+    _check_shapes(projections, volume, geometry, grid)
+    matrices = voxel_to_pixel(geometry, grid)
+    plan = plan_slabs(
+        matrices.numpy(),
+        grid,
+        detector=(geometry.rows, geometry.cols),
+        memory_bytes=memory_gb * 1e9,
+        truncation_px=truncation_px,
+    )
+    _log_plan(plan, geometry, grid)
+    upright, weights = is_upright(matrices, grid), view_weights(geometry)
+
+    def filtered(views: slice, rows: slice) -> np.ndarray:
+        block = torch.from_numpy(as_float32(projections[views, rows])).to(device)
+        if not bool(torch.isfinite(block).all()):
+            where = f"views {views.start} to {views.stop}, rows {rows.start} to {rows.stop}"
+            raise ValueError(f"projections: expected finite line integrals, got NaN or infinity in {where}")
+        with torch.no_grad():
+            block = block if prepare is None else prepare(block)
+            part = geometry.with_views(views).with_rows(rows)
+            return filter_views(block.cpu(), part, weights[views], window=window, truncation_px=truncation_px).numpy()
+
+    windows = _Windows(plan, cols=geometry.cols, filtered=filtered)
+    slab = np.empty(0, np.float32)
+    for number, views in track(plan.steps, total=len(plan.steps), label="fdk"):
+        part = grid.slab(plan.slabs[number])
+        seen = geometry.with_views(views).with_rows(plan.window(number))
+        if views.start == 0:
+            slab = np.zeros((*part.shape[1:], part.shape[0]), np.float32)
+        add_backprojection(
+            slab,
+            windows.fill(number, views),
+            matrices=voxel_to_pixel(seen, part).numpy(),
+            distances=np.ascontiguousarray(source_distances(seen, part).numpy()),
+            upright=upright,
+        )
+        if views.stop == geometry.views:
+            _write(volume, plan.slabs[number], slab)
+
+
+class _Windows:
+    """Filtered detector rows in the layout of the backprojector, sliding from slab to slab."""
+
+    def __init__(self, plan: SlabPlan, *, cols: int, filtered: Callable[[slice, slice], np.ndarray]) -> None:
+        self._plan, self._filtered = plan, filtered
+        self._shape = (cols + 2 * MARGIN, plan.height + 2 * MARGIN)
+        self._held: dict[int, np.ndarray] = {}
+
+    def fill(self, number: int, views: slice) -> np.ndarray:
+        """(view, col, row) with margins, of the window of slab `number`; valid until the next call."""
+        key = views.start if self._plan.hold else 0
+        held = self._held.get(key)
+        if held is None or len(held) != views.stop - views.start:
+            held = self._held[key] = np.zeros((views.stop - views.start, *self._shape), np.float32)
+        start, height = self._plan.starts[number], self._plan.height
+        fresh = slice(0, height)
+        if self._plan.hold and number > 0:
+            fresh = _slide(held, start - self._plan.starts[number - 1], height)
+        if fresh.stop > fresh.start:
+            rows = self._filtered(views, slice(start + fresh.start, start + fresh.stop))
+            held[:, MARGIN:-MARGIN, MARGIN + fresh.start : MARGIN + fresh.stop] = rows.transpose(0, 2, 1)
+        return held
+
+
+def _slide(held: np.ndarray, by: int, height: int) -> slice:
+    """Move the rows of a window that starts `by` rows further on; returns the rows that are new in it."""
+    kept = max(0, height - abs(by))
+    into = slice(MARGIN, MARGIN + kept) if by >= 0 else slice(MARGIN - by, MARGIN - by + kept)
+    if by != 0 and kept:
+        for view in held:
+            view[:, into] = view[:, into.start + by : into.stop + by].copy()
+    return slice(kept, height) if by >= 0 else slice(0, height - kept)
+
+
+def _write(volume: Writer, where: slice, slab: np.ndarray) -> None:
+    """Write a slab (y, x, z) chunk by chunk, so that the turned copy stays small."""
+    for rows in blocks(slab.shape[2], CHUNK):
+        target = slice(where.start + rows.start, where.start + rows.stop)
+        volume[target] = np.ascontiguousarray(slab[:, :, rows].transpose(2, 0, 1))
+
+
+def _check_shapes(projections: Reader, volume: Writer, geometry: ScanGeometry, grid: VolumeGrid) -> None:
+    expected = (geometry.views, geometry.rows, geometry.cols)
+    if tuple(projections.shape) != expected:
+        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    if tuple(volume.shape) != tuple(grid.shape):
+        raise ValueError(f"volume: expected shape (z, y, x) = {tuple(grid.shape)}, got {tuple(volume.shape)}")
+
+
+def _log_plan(plan: SlabPlan, geometry: ScanGeometry, grid: VolumeGrid) -> None:
+    row_bytes = 4e-9 * geometry.views * geometry.cols
+    logger.info(
+        "fdk: %d x %d x %d voxels from %d views in %d slab(s) of up to %d slices, windows of %d of %d detector rows; "
+        "reads %.2f GB (%d rows), writes %.2f GB, needs %.2f GB of memory",
+        *grid.shape,
+        geometry.views,
+        len(plan.slabs),
+        plan.slabs[0].stop,
+        plan.height,
+        geometry.rows,
+        row_bytes * plan.rows_filtered,
+        plan.rows_filtered,
+        4e-9 * float(np.prod(grid.shape)),
+        plan.total_bytes / 1e9,
+    )

@@ -51,7 +51,7 @@ def ramp_spectrum(cols: int, *, window: Window = "ram-lak") -> np.ndarray:
     odd = n % 2 == 1
     kernel[odd] = -1.0 / (math.pi * n[odd]) ** 2
     # Beyond the row the kernel is never used; leaving it out there would only change what wraps.
-    return np.asarray(fft.rfft(kernel)).real * _window(length, window)
+    return np.real(np.asarray(fft.rfft(kernel))) * _window(length, window)
 
 
 def _length(cols: int) -> int:

@@ -1,0 +1,122 @@
+"""How a reconstruction larger than memory is cut: slabs of slices, and the detector rows each of them needs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xrmflow.arrays import blocks
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.projectors.columns import MARGIN
+
+# Slab heights to choose from below the whole: multiples of the chunk height of volume stores, then what memory leaves.
+CHUNK = 64
+SMALL = (32, 16, 8, 4, 2, 1)
+# What interpreter, libraries and compiled kernels take before any array.
+RUNTIME_BYTES = int(0.45e9)
+# Working copies of one filtered block, in units of its size in float32: read, weights (float64), FFT, result.
+FILTER_COPIES = 14
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class SlabPlan:
+    """What will be done.
+
+    Attributes:
+        slabs: slices along z, in order.
+        starts: first detector row of each slab's window.
+        height: rows in every window.
+        views: slices of views that are filtered and backprojected at a time.
+        hold: whether windows of all views stay in memory, so that each row is filtered once.
+        total_bytes: peak memory, the program itself included.
+    """
+
+    slabs: tuple[slice, ...]
+    starts: tuple[int, ...]
+    height: int
+    views: tuple[slice, ...]
+    hold: bool
+    total_bytes: int
+
+    @property
+    def steps(self) -> list[tuple[int, slice]]:
+        """Every (slab number, views) to be done, in order."""
+        return [(number, views) for number in range(len(self.slabs)) for views in self.views]
+
+    def window(self, number: int) -> slice:
+        """Detector rows of a slab."""
+        return slice(self.starts[number], self.starts[number] + self.height)
+
+    @property
+    def rows_filtered(self) -> int:
+        """Detector rows filtered, counting repeats."""
+        if not self.hold:
+            return self.height * len(self.starts)
+        moves = np.abs(np.diff(self.starts))
+        return self.height + int(np.minimum(moves, self.height).sum())
+
+
+def plan_slabs(
+    matrices: np.ndarray, grid: VolumeGrid, *, detector: tuple[int, int], memory_bytes: float, truncation_px: int = 0
+) -> SlabPlan:
+    """The tallest slabs that fit, holding filtered rows between slabs if at all possible.
+
+    Args:
+        matrices: (view, 3, 4), from `voxel_to_pixel`.
+        grid: what to reconstruct.
+        detector: rows, columns.
+        memory_bytes: what the whole process may use.
+        truncation_px: columns added on each side before filtering.
+
+    Raises:
+        ValueError: not even single slices fit.
+    """
+    heights = [grid.shape[0], *range((grid.shape[0] - 1) // CHUNK * CHUNK, 0, -CHUNK), *SMALL]
+    smallest = 0
+    for hold in (True, False):
+        for height in (h for h in heights if h <= grid.shape[0]):
+            if hold and height < min(SMALL[1], grid.shape[0]):
+                continue
+            plan = _plan(matrices, grid, height, detector=detector, truncation_px=truncation_px, hold=hold)
+            if plan.total_bytes <= memory_bytes:
+                return plan
+            smallest = plan.total_bytes
+    needed, given = smallest / 1e9, memory_bytes / 1e9
+    raise ValueError(f"memory_gb: expected at least {needed:.2f} for this scan and grid, got {given:.2f}")
+
+
+def _plan(
+    matrices: np.ndarray, grid: VolumeGrid, height: int, *, detector: tuple[int, int], truncation_px: int, hold: bool
+) -> SlabPlan:
+    rows, cols = detector
+    slabs = blocks(grid.shape[0], height)
+    windows = [row_window(matrices, grid, slab, rows) for slab in slabs]
+    tallest = max(1, *(stop - start for start, stop in windows))
+    starts = tuple(max(0, min(start, rows - tallest)) for start, _ in windows)
+    views = len(matrices)
+    at_once = max(1, min(32, int(64e6 / (FLOAT * tallest * (cols + 2 * truncation_px)))))
+    column_bytes = FLOAT * (cols + 2 * MARGIN) * (tallest + 2 * MARGIN)
+    slice_bytes = FLOAT * grid.shape[1] * grid.shape[2]
+    total = (
+        RUNTIME_BYTES
+        + column_bytes * (views if hold else at_once)
+        + FILTER_COPIES * FLOAT * at_once * tallest * (cols + 2 * truncation_px)
+        + slice_bytes * (height + min(height, CHUNK))
+    )
+    return SlabPlan(tuple(slabs), starts, tallest, tuple(blocks(views, at_once)), hold, int(total))
+
+
+def row_window(matrices: np.ndarray, grid: VolumeGrid, slab: slice, rows: int) -> tuple[int, int]:
+    """First and last + 1 detector row that voxels of a slab read, in any view; equal where they read none.
+
+    A projective map takes the extremes over a box at its corners, as long as the box is in front of the source.
+    """
+    nz, ny, nx = grid.shape
+    start, stop, _ = slab.indices(nz)
+    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1) for k in (start, stop - 1)], dtype=float)
+    _, row, w = np.moveaxis(matrices @ corners.T, 1, 0)
+    if (w <= 0).any():
+        return 0, rows
+    row = row / w
+    first, last = int(np.clip(np.floor(row.min()) - 1, 0, rows)), int(np.clip(np.ceil(row.max()) + 2, 0, rows))
+    return first, max(first, last)
