@@ -112,10 +112,20 @@ def _call(name: str, rest: list[str]) -> None:
     configure()
     if is_stage:
         os.environ["XRMFLOW_LINEAGE"] = values.pop("lineage") or ""
+        _make_room()
     positional = [values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     result = function(*positional, **values)
     if isinstance(result, str):
         print(result)
+
+
+def _make_room() -> None:
+    """Delete the chunks of stores whose manifest Snakemake has removed, because the settings do not keep them."""
+    results = os.environ.get("XRMFLOW_RESULTS")
+    if results:
+        from xrmflow.manage.clean import sweep
+
+        sweep(Path(results))
 
 
 def parser_for(function: Callable[..., Any], name: str) -> argparse.ArgumentParser:

@@ -30,8 +30,10 @@ SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
 # Snakemake compares the unformatted text of a command, so what is filled in from these names never causes a rerun.
 PYTHON = sys.executable
 DEVICE = PLAN.settings.device
+RESULTS = PLAN.settings.results
 STAGE = (
-    "XRMFLOW_DEVICE={DEVICE} OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PYTHON} -m xrmflow.cli "
+    "XRMFLOW_DEVICE={DEVICE} XRMFLOW_RESULTS={RESULTS:q}"
+    " OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PYTHON} -m xrmflow.cli "
 )
 RECORD = " --params {params.section:q} --lineage {params.lineage} 2> {log}"
 
@@ -100,5 +102,6 @@ def durable_results():
         wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
         if PLAN.is_measured(scan):
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
+            wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
             wanted += expand(REPORT, scan=scan)
     return wanted

@@ -8,7 +8,7 @@ rule n2i_split:
         cupping=CUPPING,
         volume=VOLUME,
     output:
-        splits=[kept(path, "all") for path in SPLITS],
+        splits=[kept(path, "standard") for path in SPLITS],
     params:
         section=section("n2i_split"),
         lineage=lineage("n2i_split"),
@@ -32,7 +32,7 @@ rule n2i_split:
 
 rule n2i_train:
     input:
-        splits=expand(SPLITS, scan=PLAN.with_role("train")),
+        splits=expand(SPLITS, scan=PLAN.with_role("train", "train-only")),
         validation=expand(SPLITS, scan=PLAN.with_role("validation")),
     output:
         model=N2I_WEIGHTS,

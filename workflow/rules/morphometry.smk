@@ -5,7 +5,7 @@ rule segment:
     input:
         volume=STORE,
     output:
-        bone=kept(BONE, "standard"),
+        bone=BONE,
     params:
         section=section("segment"),
         lineage=lineage("segment"),

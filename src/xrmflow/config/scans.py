@@ -8,7 +8,7 @@ from pathlib import Path
 from xrmflow.errors import SettingsError
 
 COLUMNS = ("scan", "source", "role", "pair", "truth")
-ROLES = ("train", "validation", "test", "reference")
+ROLES = ("train", "train-only", "validation", "test", "reference")
 SCAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -19,8 +19,9 @@ class Scan:
     Attributes:
         scan: id, used in every path.
         source: the raw file.
-        role: "train" (networks learn from it, and it is measured), "validation" (their loss is checked on it, and it is measured),
-            "test" (measured only), "reference" (high-resolution partner of another scan: reconstructed, not measured).
+        role: "train" (networks learn from it, and it is measured), "train-only" (they learn from it, and that is all), "validation"
+            (their loss is checked on it, and it is measured), "test" (measured only), "reference" (high-resolution partner of
+            another scan: reconstructed, not measured).
         pair: id of the high-resolution partner that super-resolution learns from, or "".
         truth: folder with the known answer of a simulated scan, or "".
     """

@@ -1,11 +1,12 @@
 """Remove what earlier runs left behind: chunks of stores that are no longer complete, temporary folders."""
 
+import os
 import shutil
 from pathlib import Path
 
 from xrmflow.errors import StoreError
-from xrmflow.io.manifest import MANIFEST
 from xrmflow.io.locks import lock
+from xrmflow.io.manifest import MANIFEST
 
 
 def run(results: Path) -> str:
@@ -20,19 +21,23 @@ def run(results: Path) -> str:
 
 def sweep(results: Path) -> list[Path]:
     """Remove every store folder below `results` that has no manifest and that nobody is writing; returns what was removed."""
-    return [folder for folder in sorted(results.glob("**/*.zarr")) if _is_leftover(folder) and _remove(folder)]
+    return [folder for folder in _stores(results) if not (folder / MANIFEST).exists() and _remove(folder)]
 
 
-def _is_leftover(folder: Path) -> bool:
-    inside_store = any(parent.suffix == ".zarr" for parent in folder.parents)
-    return folder.is_dir() and not inside_store and not (folder / MANIFEST).exists()
+def _stores(results: Path) -> list[Path]:
+    """Store folders below a folder, without walking into their chunks."""
+    found = []
+    for parent, folders, _ in os.walk(results):
+        found += [Path(parent, name) for name in folders if name.endswith(".zarr") and not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.endswith(".zarr") and ".zarr.tmp-" not in name]
+    return sorted(found)
 
 
 def _remove(folder: Path) -> bool:
     """Remove under the store's lock: whoever writes it holds that until the new store is in place."""
     try:
         with lock(folder):
-            if not _is_leftover(folder):
+            if (folder / MANIFEST).exists():
                 return False
             shutil.rmtree(folder, ignore_errors=True)
             return True

@@ -47,7 +47,7 @@ class Plan:
     def trains_n2i(self) -> bool:
         """Whether this run trains a Noise2Inverse network."""
         wanted = {"denoised", "superres"} & set(self.settings.measure)
-        return bool(wanted and self.with_role("train") and not self.settings.trained_n2i)
+        return bool(wanted and self.with_role("train", "train-only") and not self.settings.trained_n2i)
 
     @property
     def trains_sr(self) -> bool:
@@ -71,13 +71,13 @@ class Plan:
 
     # which scans and volumes -------------------------------------------------------------------------------------
 
-    def with_role(self, role: str) -> list[str]:
-        """Ids of the scans with a role."""
-        return [scan.scan for scan in self.scans.values() if scan.role == role]
+    def with_role(self, *roles: str) -> list[str]:
+        """Ids of the scans with one of the roles."""
+        return [scan.scan for scan in self.scans.values() if scan.role in roles]
 
     def is_measured(self, scan: str) -> bool:
-        """Whether a scan gets a report: all but the high-resolution partners."""
-        return self.scans[scan].role != "reference"
+        """Whether a scan gets a report: all but those that only networks learn from."""
+        return self.scans[scan].role not in ("train-only", "reference")
 
     def is_denoised(self, scan: str) -> bool:
         """Whether a scan has a denoised volume that is measured."""
