@@ -1,6 +1,6 @@
 """Seconds and peak memory of each stage of a finished run, read from Snakemake's own benchmark files.
 
-    python benchmarks/stages.py demo
+python benchmarks/stages.py demo
 """
 
 import csv

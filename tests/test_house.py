@@ -58,7 +58,9 @@ def test_every_rule_declares_log_benchmark_memory_and_two_params():
 def test_the_settings_page_is_up_to_date():
     from xrmflow.manage.settings import explanation
 
-    assert (ROOT / "config" / "README.md").read_text() == explanation(), "run: xrmflow settings --explain > config/README.md"
+    assert (ROOT / "config" / "README.md").read_text() == explanation(), (
+        "run: xrmflow settings --explain > config/README.md"
+    )
 
 
 def test_every_setting_says_what_it_means():

@@ -74,7 +74,10 @@ def _guarded(name: str, rest: list[str]) -> int:
         return 1
     except OSError as error:
         if error.errno in DISK_FULL:
-            print(f"error: {name}: the disk is full ({error.filename or error}); free space and run the same command", file=sys.stderr)
+            print(
+                f"error: {name}: the disk is full ({error.filename or error}); free space and run the same command",
+                file=sys.stderr,
+            )
             return 1
         logger.exception("unexpected fault")
         print(f"error: {name}: {error}", file=sys.stderr)
@@ -113,7 +116,9 @@ def _call(name: str, rest: list[str]) -> None:
     if is_stage:
         os.environ["XRMFLOW_LINEAGE"] = values.pop("lineage") or ""
         _make_room()
-    positional = [values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    positional = [
+        values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY
+    ]
     result = function(*positional, **values)
     if isinstance(result, str):
         print(result)
@@ -132,7 +137,10 @@ def parser_for(function: Callable[..., Any], name: str) -> argparse.ArgumentPars
     """Build the parser of a command from the signature and docstring of its function."""
     text, helps = _docstring(function)
     parser = argparse.ArgumentParser(
-        prog=f"xrmflow {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=f"xrmflow {name}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         keywords = _argument(parameter.annotation)

@@ -18,7 +18,9 @@ GRID = VolumeGrid((3, 4, 5), 0.01, (0.0, 0.1, -0.2))
 
 
 def write_volume(path, value=1.0):
-    with create_volume(path, quantity="attenuation_per_mm", grid=GRID, calibrated=True, provenance={"stage": "fdk"}) as store:
+    with create_volume(
+        path, quantity="attenuation_per_mm", grid=GRID, calibrated=True, provenance={"stage": "fdk"}
+    ) as store:
         store["data"] = np.full(GRID.shape, value, np.float32)
 
 
@@ -43,7 +45,9 @@ def test_volume_keeps_its_grid(tmp_path):
 
 def test_a_store_of_zeros_has_all_its_chunks(tmp_path):
     write_volume(tmp_path / "v.zarr", value=0.0)
-    assert any(line.split()[2].startswith("data/c/") for line in (tmp_path / "v.zarr" / CHUNKS).read_text().splitlines())
+    assert any(
+        line.split()[2].startswith("data/c/") for line in (tmp_path / "v.zarr" / CHUNKS).read_text().splitlines()
+    )
 
 
 def test_an_exception_publishes_nothing_and_keeps_the_old_store(tmp_path):

@@ -44,9 +44,13 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot read the table of scans ({error})") from None
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")]
+    lines = [
+        (n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")
+    ]
     if not lines:
-        raise SettingsError(f"{path}:1: expected a header line with the columns {', '.join(COLUMNS)}, got an empty table")
+        raise SettingsError(
+            f"{path}:1: expected a header line with the columns {', '.join(COLUMNS)}, got an empty table"
+        )
     rows = list(csv.reader((line for _, line in lines), delimiter="\t"))
     header = [name.strip() for name in rows[0]]
     _check_header(header, f"{path}:{lines[0][0]}")
@@ -76,7 +80,9 @@ def _row(header: list[str], cells: list[str], path: Path, number: int) -> Scan:
     if len(cells) > len(header):
         raise SettingsError(f"{place}: expected {len(header)} tab-separated cells, got {len(cells)}")
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-    scan = Scan(**{name: value for name, value in values.items() if value or name in ("scan", "source", "pair", "truth")})
+    scan = Scan(
+        **{name: value for name, value in values.items() if value or name in ("scan", "source", "pair", "truth")}
+    )
     if not SCAN_ID.fullmatch(scan.scan):
         raise SettingsError(f"{place}: scan: expected letters, digits, _ and - (at most 64), got {scan.scan!r}")
     if scan.role not in ROLES:

@@ -27,7 +27,9 @@ class Settings(Section):
 
     scans: str = Field(default="scans.tsv", description="table of scans, path from the folder of the settings file")
     results: str = Field(default="results", description="folder for results, path from where snakemake is started")
-    models: str = Field(default="models", description="folder for trained networks, path from where snakemake is started")
+    models: str = Field(
+        default="models", description="folder for trained networks, path from where snakemake is started"
+    )
     model: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
@@ -38,14 +40,16 @@ class Settings(Section):
         description="weights (.safetensors) of an earlier Noise2Inverse training to apply, instead of training in this run",
     )
     trained_sr: str | None = Field(
-        default=None, description="weights (.safetensors) of an earlier super-resolution training to apply, instead of training"
+        default=None,
+        description="weights (.safetensors) of an earlier super-resolution training to apply, instead of training",
     )
     measure: tuple[Literal["volume", "denoised", "superres"], ...] = Field(
         default=("volume", "denoised", "superres"),
         description="volumes that are measured, side by side: volume (FDK), denoised (Noise2Inverse), superres (super-resolution)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where numerics run; auto takes a GPU when the job was given one. Never causes a rerun"
+        default="auto",
+        description="where numerics run; auto takes a GPU when the job was given one. Never causes a rerun",
     )
     storage: StorageSection = StorageSection()
 

@@ -19,5 +19,6 @@ class StorageSection(Section):
         ),
     )
     check_free_space: bool = Field(
-        default=True, description="refuse to start when the estimated peak does not fit on the disk that holds the results"
+        default=True,
+        description="refuse to start when the estimated peak does not fit on the disk that holds the results",
     )

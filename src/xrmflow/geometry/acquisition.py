@@ -146,7 +146,9 @@ def _check(a: Acquisition) -> None:
         if values.size not in (0, a.views):
             raise ValueError(f"{name}: expected one value for each of {a.views} views, got {values.size}")
         if not np.isfinite(values).all():
-            raise ValueError(f"{name}: expected finite numbers, got {np.count_nonzero(~np.isfinite(values))} that are not")
+            raise ValueError(
+                f"{name}: expected finite numbers, got {np.count_nonzero(~np.isfinite(values))} that are not"
+            )
     for name in ("centre_px", "midplane_px", "roll_deg", "tilt_deg", "slant_deg"):
         if not np.isfinite(getattr(a, name)):
             raise ValueError(f"{name}: expected a finite number, got {getattr(a, name)}")

@@ -100,14 +100,18 @@ def _check_listing(folder: Path, manifest: dict[str, Any]) -> None:
     except FileNotFoundError:
         raise StoreError(f"{folder}: damaged store ({CHUNKS} is missing); delete it and run its stage again") from None
     if hashlib.sha256(listing.encode()).hexdigest() != manifest.get("root_sha256"):
-        raise StoreError(f"{folder}: damaged store ({CHUNKS} does not match the manifest); delete it and run its stage again")
+        raise StoreError(
+            f"{folder}: damaged store ({CHUNKS} does not match the manifest); delete it and run its stage again"
+        )
     for line in listing.splitlines():
         _, size, name = line.split(maxsplit=2)
         file = folder / name
         if not file.is_file():
             raise StoreError(f"{folder}: damaged store (chunk {name} is missing); delete it and run its stage again")
         if file.stat().st_size != int(size):
-            raise StoreError(f"{folder}: damaged store (chunk {name} has another size); delete it and run its stage again")
+            raise StoreError(
+                f"{folder}: damaged store (chunk {name} has another size); delete it and run its stage again"
+            )
 
 
 def _matches(line: str, folder: Path) -> bool:

@@ -103,7 +103,7 @@ class Frames:
         self.dtype = np.dtype(dtype)
 
     def __getitem__(self, selection: Any, /) -> np.ndarray:
-        first, rest = _split(selection)
+        first, rest = split_selection(selection)
         if isinstance(first, int | np.integer):
             return self._fetch(int(np.arange(self.shape[0])[first]))[rest]
         picked = np.arange(self.shape[0])[first]
@@ -122,7 +122,7 @@ class Selected:
         self.dtype = np.dtype(reader.dtype)
 
     def __getitem__(self, selection: Any, /) -> np.ndarray:
-        first, rest = _split(selection)
+        first, rest = split_selection(selection)
         picked = self._frames[first]
         if picked.ndim == 0:
             return np.asarray(self._reader[int(picked)])[rest]
@@ -141,12 +141,12 @@ class Oriented:
         self.dtype = np.dtype(reader.dtype)
 
     def __getitem__(self, selection: Any, /) -> np.ndarray:
-        first, rest = _split(selection)
+        first, rest = split_selection(selection)
         block = np.asarray(self._reader[first])[..., :: self._rows, :: self._cols]
         return block[rest] if isinstance(first, int | np.integer) else block[(slice(None), *rest)]
 
 
-def _split(selection: Any) -> tuple[Any, tuple[Any, ...]]:
+def split_selection(selection: Any) -> tuple[Any, tuple[Any, ...]]:
     """Separate what selects frames from what selects within a frame."""
     parts = selection if isinstance(selection, tuple) else (selection,)
     if parts and parts[0] is Ellipsis:

@@ -26,7 +26,14 @@ from xrmflow.io.manifest import read_manifest, seal, store_folder
 
 Kind = Literal["projections", "volume"]
 Quantity = Literal[
-    "counts", "transmission", "line_integral", "attenuation_per_mm", "attenuation_per_voxel", "label", "length_um", "length_voxel"
+    "counts",
+    "transmission",
+    "line_integral",
+    "attenuation_per_mm",
+    "attenuation_per_voxel",
+    "label",
+    "length_um",
+    "length_voxel",
 ]
 DIMENSIONS = {"projections": ("view", "row", "col"), "volume": ("z", "y", "x")}
 CHUNKS = {"projections": (32, 64, 1024), "volume": (64, 64, 64)}
@@ -150,7 +157,9 @@ def open_volume(path: Path | str, quantity: Quantity | tuple[Quantity, ...] | No
 
 
 @contextmanager
-def _create(folder: Path, kind: Kind, quantity: Quantity, record: dict[str, Any], provenance: dict[str, Any]) -> Iterator[StoreWriter]:
+def _create(
+    folder: Path, kind: Kind, quantity: Quantity, record: dict[str, Any], provenance: dict[str, Any]
+) -> Iterator[StoreWriter]:
     if quantity not in get_args(Quantity):
         raise ValueError(f"quantity: expected one of {get_args(Quantity)}, got {quantity!r}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +204,13 @@ def _open(path: Path | str, kind: Kind, quantity: Quantity | tuple[Quantity, ...
         )
     group = zarr.open_group(folder, mode="r", zarr_format=3)
     arrays: dict[str, Any] = {name: group[name] for name in manifest["arrays"]}
-    return folder, manifest["quantity"], arrays["data"], manifest["record"] | {"provenance": manifest["provenance"]}, arrays
+    return (
+        folder,
+        manifest["quantity"],
+        arrays["data"],
+        manifest["record"] | {"provenance": manifest["provenance"]},
+        arrays,
+    )
 
 
 def _stage(manifest: dict[str, Any]) -> str:

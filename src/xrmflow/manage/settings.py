@@ -61,5 +61,10 @@ def _table(model: type[Section], prefix: str = "") -> list[str]:
 
 def _bounds(field: Any) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    bounds = [f"{sign} {getattr(m, key)}" for m in field.metadata for key, sign in signs.items() if getattr(m, key, None) is not None]
+    bounds = [
+        f"{sign} {getattr(m, key)}"
+        for m in field.metadata
+        for key, sign in signs.items()
+        if getattr(m, key, None) is not None
+    ]
     return f" ({', '.join(bounds)})" if bounds else ""

@@ -13,15 +13,23 @@ def run(results: Path, *, mend: bool = False) -> str:
         results: a results folder, or one store.
         mend: delete the manifest of a damaged store, so that the same snakemake command makes it anew.
     """
-    manifests = sorted(results.glob(f"**/*.zarr/{MANIFEST}")) + ([results / MANIFEST] if (results / MANIFEST).exists() else [])
+    manifests = sorted(results.glob(f"**/*.zarr/{MANIFEST}")) + (
+        [results / MANIFEST] if (results / MANIFEST).exists() else []
+    )
     if not manifests:
         raise StoreError(f"{results}: no stores found")
     faults = {manifest: text for manifest in manifests if (text := _fault(manifest))}
     for manifest in faults if mend else ():
         manifest.unlink()
     if faults:
-        advice = "the same snakemake command makes them anew" if mend else "run again with --mend, then the same snakemake command"
-        raise StoreError("\n".join([*faults.values(), f"{len(faults)} of {len(manifests)} stores are damaged; {advice}"]))
+        advice = (
+            "the same snakemake command makes them anew"
+            if mend
+            else "run again with --mend, then the same snakemake command"
+        )
+        raise StoreError(
+            "\n".join([*faults.values(), f"{len(faults)} of {len(manifests)} stores are damaged; {advice}"])
+        )
     return f"{len(manifests)} stores: every chunk matches its manifest"
 
 
