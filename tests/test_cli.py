@@ -35,7 +35,8 @@ def example(
 
 def test_options_are_read_off_the_signature():
     parser = cli.parser_for(example, "example")
-    values = parser.parse_args('in --out o --extra --many a b --fast --params {"width_um":2}'.split())
+    arguments = ["in", "--out", "o", "--extra", "--many", "a", "b", "--fast", "--params", '{"width_um":2}']
+    values = parser.parse_args(arguments)
     assert values.source == Path("in")
     assert values.out == Path("o")
     assert values.extra is None

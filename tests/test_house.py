@@ -39,7 +39,8 @@ def test_package_files_import_nothing():
 
 @pytest.mark.parametrize("module", ["xrmflow.cli", "xrmflow.config.settings", "xrmflow.manage.plan"])
 def test_starting_up_imports_nothing_heavy(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'numba', 'zarr', 'scipy', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "numba", "zarr", "scipy", "matplotlib")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

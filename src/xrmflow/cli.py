@@ -1,7 +1,7 @@
 """The command line: `xrmflow COMMAND …`, one command a stage and one a tool.
 
-Nothing heavy is imported here. A command's module is imported when it is called, and its options are read off the signature and
-docstring of its `run` function: keyword-only parameters are options, the others positional.
+Nothing heavy is imported here. A command's module is imported when it is called, and its options are read off the
+signature and docstring of its `run` function: keyword-only parameters are options, the others positional.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def _guarded(name: str, rest: list[str]) -> int:
 
 
 def _prepare_process() -> None:
-    """Where compiled kernels are kept: one folder a user and machine, so that each rule's process need not compile anew."""
+    """Keep compiled kernels in one folder a user and machine, so that no rule's process need compile anew."""
     import platform
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -159,7 +159,7 @@ def parser_for(function: Callable[..., Any], name: str) -> argparse.ArgumentPars
 
 
 def _argument(annotation: Any) -> dict[str, Any]:
-    """Argparse keywords for a type: Path, str, int, float, bool, Literal, a settings section, lists of these, or None."""
+    """Argparse keywords for a type: Path, str, int, float, bool, Literal, a settings section; a list of it, or None."""
     if _optional(annotation):
         inner = next(a for a in get_args(annotation) if a is not type(None))
         keywords = _argument(inner)

@@ -145,7 +145,8 @@ KILLED = """
 import os, sys, numpy as np
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.stores import create_volume
-with create_volume(sys.argv[1], quantity="label", grid=VolumeGrid((3, 4, 5), 1.0), calibrated=True, provenance={}) as store:
+grid = VolumeGrid((3, 4, 5), 1.0)
+with create_volume(sys.argv[1], quantity="label", grid=grid, calibrated=True, provenance={}) as store:
     store["data"] = np.zeros((3, 4, 5), np.uint8)
     os.kill(os.getpid(), 9)
 """

@@ -5,7 +5,7 @@ import pytest
 from xrmflow.manage import lineage as module
 from xrmflow.manage.lineage import PARENTS, closure, fingerprint, lineage
 
-SECTIONS = {stage: "{}" for stage in PARENTS}
+SECTIONS = dict.fromkeys(PARENTS, "{}")
 
 
 @pytest.fixture

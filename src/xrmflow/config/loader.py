@@ -1,7 +1,8 @@
 """The strict settings loader: YAML without surprises, errors with file, line, key and the nearest valid key.
 
-Accepted is what YAML 1.2 calls the core of it: maps, lists, true/false, null, decimal numbers (1e-3 is a number), strings. Refused are
-duplicate keys, anchors and aliases, merge keys, tags, several documents, and templates of any kind.
+Accepted is what YAML 1.2 calls the core of it: maps, lists, true/false, null, decimal numbers (1e-3 is a number),
+strings. Refused are duplicate keys, anchors and aliases, merge keys, tags, several documents, and templates of any
+kind.
 """
 
 import difflib

@@ -19,9 +19,9 @@ class Scan:
     Attributes:
         scan: id, used in every path.
         source: the raw file.
-        role: "train" (networks learn from it, and it is measured), "train-only" (they learn from it, and that is all), "validation"
-            (their loss is checked on it, and it is measured), "test" (measured only), "reference" (high-resolution partner of
-            another scan: reconstructed, not measured).
+        role: "train" (networks learn from it, and it is measured), "train-only" (they learn from it, and that is all),
+            "validation" (their loss is checked on it, and it is measured), "test" (measured only), "reference"
+            (high-resolution partner of another scan: reconstructed, not measured).
         pair: id of the high-resolution partner that super-resolution learns from, or "".
         truth: folder with the known answer of a simulated scan, or "".
     """
@@ -71,7 +71,8 @@ def _check_header(header: list[str], place: str) -> None:
     missing = [name for name in ("scan", "source") if name not in header]
     if unknown or missing or len(set(header)) != len(header):
         raise SettingsError(
-            f"{place}: expected tab-separated columns out of {', '.join(COLUMNS)} (scan and source required), got {', '.join(header)}"
+            f"{place}: expected tab-separated columns out of {', '.join(COLUMNS)} (scan and source required), "
+            f"got {', '.join(header)}"
         )
 
 

@@ -1,7 +1,7 @@
 """The manifest: the small file, written last, that makes a folder of chunks a complete store.
 
-A store exists if and only if its `manifest.json` does. The manifest records what the store holds and the root of the chunk
-hashes, which are listed one a line in `chunks.txt` beside it.
+A store exists if and only if its `manifest.json` does. The manifest records what the store holds and the root of the
+chunk hashes, which are listed one a line in `chunks.txt` beside it.
 """
 
 import hashlib
@@ -42,7 +42,8 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """Read and check the manifest of a store.
 
     Raises:
-        StoreError: no store there, no or unreadable manifest, a newer schema, or files listed that are missing or of another size.
+        StoreError: no store there, no or unreadable manifest, a newer schema, or files listed that are missing or of
+        another size.
     """
     folder = store_folder(path)
     if not folder.exists():

@@ -20,7 +20,8 @@ def provenance(*, stage: str, params: Section | None = None, inputs: dict[str, A
     Args:
         stage: its name.
         params: its settings section.
-        inputs: paths by name (a path, None, or a list of paths); each is recorded by name and, for stores, by chunk root.
+        inputs: paths by name (a path, None, or a list of paths); each is recorded by name and, for stores, by chunk
+        root.
 
     Returns:
         A JSON-ready record. Device, threads and versions are recorded here and never decide what is rerun.

@@ -1,8 +1,8 @@
 """Typed, checksummed zarr stores, published atomically.
 
-Two kinds: `Projections` (view, row, col) and `Volume` (z, y, x). A store is written under a temporary name, sealed with a
-manifest, and renamed into place: it exists if and only if it is complete. Chunks carry crc32c checksums and empty
-chunks are written, so a missing chunk is damage and never zeros.
+Two kinds: `Projections` (view, row, col) and `Volume` (z, y, x). A store is written under a temporary name, sealed
+with a manifest, and renamed into place: it exists if and only if it is complete. Chunks carry crc32c checksums and
+empty chunks are written, so a missing chunk is damage and never zeros.
 """
 
 import os
@@ -200,7 +200,8 @@ def _open(path: Path | str, kind: Kind, quantity: Quantity | tuple[Quantity, ...
     wanted = (quantity,) if isinstance(quantity, str) else quantity
     if wanted and manifest["quantity"] not in wanted:
         raise StoreError(
-            f"{folder}: expected quantity {' or '.join(wanted)}, got {manifest['quantity']} (written by {_stage(manifest)})"
+            f"{folder}: expected quantity {' or '.join(wanted)}, got {manifest['quantity']} "
+            f"(written by {_stage(manifest)})"
         )
     group = zarr.open_group(folder, mode="r", zarr_format=3)
     arrays: dict[str, Any] = {name: group[name] for name in manifest["arrays"]}

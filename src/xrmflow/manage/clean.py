@@ -20,7 +20,7 @@ def run(results: Path) -> str:
 
 
 def sweep(results: Path) -> list[Path]:
-    """Remove every store folder below `results` that has no manifest and that nobody is writing; returns what was removed."""
+    """Remove every store folder below `results` that has no manifest and that nobody is writing; returns those."""
     return [folder for folder in _stores(results) if not (folder / MANIFEST).exists() and _remove(folder)]
 
 

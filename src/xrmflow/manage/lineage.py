@@ -1,13 +1,14 @@
-"""Lineage: what a stage's result depends on besides its input files: its code, its settings, and those of its ancestors.
+"""Lineage: what a result depends on besides its input files: code and settings of its stage and its ancestors.
 
-Snakemake sees neither edits to a module that a rule's command imports nor a settings value used only inside a command. So each rule carries
-a fingerprint: a hash over the static import closure of its stage (normalised syntax: comments, docstrings and formatting do not count; data
-files of the packages in it do), its settings section, and the lineages of the stages above it.
+Snakemake sees neither edits to a module that a rule's command imports nor a settings value used only inside a
+command. So each rule carries a fingerprint: a hash over the static import closure of its stage (normalised syntax:
+comments, docstrings and formatting do not count; data files of the packages in it do), its settings section, and the
+lineages of the stages above it.
 """
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "xrmflow"
@@ -40,7 +41,8 @@ def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> 
 
     Args:
         stage: its name.
-        sections: the canonical JSON of the settings section of every stage that takes part; ancestors without one are left out.
+        sections: the canonical JSON of the settings section of every stage that takes part; ancestors without one
+        are left out.
         volume: which volume the stage works on, for `segment` and `morphometry`.
     """
     parents = (WRITERS[volume],) if stage == "segment" else PARENTS[stage]
@@ -49,7 +51,7 @@ def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=None)
+@cache
 def fingerprint(module: str) -> str:
     """Hash of the code and data files that a module can reach by static imports inside the package."""
     modules = closure(module)
@@ -72,7 +74,7 @@ def closure(module: str) -> set[str]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(_file(module).read_text())
 
@@ -95,7 +97,7 @@ def _file(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _syntax(module: str) -> str:
     """Hash of a module's code with docstrings removed, as printed from its syntax tree."""
     tree = ast.parse(_file(module).read_text())

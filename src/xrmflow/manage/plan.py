@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("final", "standard", "all")
 BASE_MB = 1500
-# Megabytes of memory a stage takes per megabyte of raw file, on top of the base; slab-wise stages stay below their own budget.
+# Megabytes of memory a stage takes per megabyte of raw file, on top of the base; slab-wise stages stay below their
+# own budget.
 MEMORY_PER_RAW = {"ingest": 0.5, "flatfield": 2.0, "align": 2.0, "cupping": 3.0, "report": 2.0}
 
 
