@@ -93,6 +93,17 @@ def backproject_adjoint(volume, matrices, distances, columns, view_first, view_l
 
 
 @njit(nogil=True, cache=True, inline="always")
+def _at(ray, n, column, row):
+    """Vector n of a view's ray coefficients (0 origin, 3 direction), at a pixel."""
+    a, b, c = ray[n], ray[n + 1], ray[n + 2]
+    return (
+        a[0] + column * b[0] + row * c[0],
+        a[1] + column * b[1] + row * c[1],
+        a[2] + column * b[2] + row * c[2],
+    )
+
+
+@njit(nogil=True, cache=True, inline="always")
 def _main(dx, dy, dz):
     """The axis a direction is closest to; x before y before z where equal."""
     if abs(dx) >= abs(dy) and abs(dx) >= abs(dz):
@@ -128,8 +139,7 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
         for column in range(columns.shape[1]):
             for row in range(columns.shape[2]):
                 ray = rays[view]
-                o = ray[0] + column * ray[1] + row * ray[2]
-                d = ray[3] + column * ray[4] + row * ray[5]
+                o, d = _at(ray, 0, column, row), _at(ray, 3, column, row)
                 m = _main(d[0], d[1], d[2])
                 p, q = (m + 1) % 3, (m + 2) % 3
                 first, last = _planes(
@@ -167,8 +177,7 @@ def project_adjoint(columns, rays, forward_only, voxel, main, volume, plane_firs
         for column in range(columns.shape[1]):
             for row in range(columns.shape[2]):
                 ray = rays[view]
-                o = ray[0] + column * ray[1] + row * ray[2]
-                d = ray[3] + column * ray[4] + row * ray[5]
+                o, d = _at(ray, 0, column, row), _at(ray, 3, column, row)
                 if _main(d[0], d[1], d[2]) != main:
                     continue
                 first, last = _planes(
