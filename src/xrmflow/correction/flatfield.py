@@ -1,0 +1,230 @@
+"""The whole correction, counts to line integrals, over row blocks of a scan that may be larger than memory.
+
+Each block holds all views of some detector rows, since rings and flicker show only there; rows around a block are read
+along where a step looks at neighbours. Thresholds come from a survey of a few rows, so the result does not depend on
+the block size.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
+from xrmflow.correction import air, defects, outliers, rings
+from xrmflow.correction.references import References
+from xrmflow.correction.steps import Already, Steps
+from xrmflow.correction.transmission import line_integrals, transmission
+
+LOW_PHOTONS = 100.0
+SURVEY_BANDS, SURVEY_ROWS = 4, 8
+# Tensors of a block's size alive at once, measured: counts, transmission, medians and their temporaries.
+BLOCK_COPIES = 14
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Scan-wide numbers measured on a few rows before the blocks are worked on."""
+
+    noise: tuple[float, float] = (0.0, 0.0)
+    usual_step: float = 0.0
+    beam_scale: Tensor | None = None
+    margins: air.Margins = field(default_factory=lambda: air.Margins(0, 0))
+
+
+@dataclass
+class Statistics:
+    """Sums over blocks, turned into the record by `summary`."""
+
+    pixels: int = 0
+    dead: int = 0
+    values: int = 0
+    outliers: int = 0
+    low: int = 0
+    ring_change: float = 0.0
+
+
+def correct(
+    raw: Reader,
+    out: Writer,
+    refs: References,
+    *,
+    steps: Steps,
+    already: Already = "counts",
+    memory_gb: float = 2.0,
+    device: torch.device | str = "cpu",
+    track: Track = untracked,
+) -> dict[str, Any]:
+    """Correct a scan: counts to line integrals.
+
+    Args:
+        raw: (view, row, col) counts, transmission or line integrals, as `already` says.
+        out: (view, row, col) receives line integrals, dimensionless.
+        refs: from `xrmflow.correction.references.references_for`.
+        steps: which corrections are applied.
+        already: what `raw` holds; steps that were done before are left out.
+        memory_gb: about how much memory a block may take.
+        device: where blocks are worked on.
+        track: shows progress.
+
+    Returns:
+        Statistics for the store's record: open_beam_counts_median (photons per pixel and view, None when the gain is
+        unknown),
+        open_beam_grey_median, dead_pixels, outliers_fraction, low_count_fraction, ring_change_rms and what was done.
+    """
+    if tuple(out.shape) != tuple(raw.shape):
+        raise ValueError(f"out: expected the shape of raw {tuple(raw.shape)}, got {tuple(out.shape)}")
+    survey = _survey(raw, refs, steps, already, device)
+    statistics = Statistics()
+    halo = defects.ROWS_AROUND + rings.ROWS_AROUND
+    rows = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
+    for block in track(blocks(raw.shape[1], rows), label="flatfield"):
+        window = slice(max(0, block.start - halo), min(raw.shape[1], block.stop + halo))
+        counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
+        inside = slice(block.start - window.start, block.stop - window.start)
+        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, statistics)
+        out[:, block] = result.cpu().numpy()
+    return _summary(raw, refs, steps, already, survey, statistics)
+
+
+def block_rows(shape: tuple[int, ...], *, memory_gb: float, halo: int) -> int:
+    """Rows a block may have: a multiple of 64 (the stores' chunk) when they fit, else the next lower power of two."""
+    views, rows, cols = shape
+    fitting = int(memory_gb * 1e9 / (4 * BLOCK_COPIES * views * cols)) - 2 * halo
+    if fitting >= rows:
+        return rows
+    if fitting >= 64:
+        return fitting // 64 * 64
+    return 2 ** int(np.log2(max(1, fitting)))
+
+
+def _transmitted(counts: Tensor, refs: References, already: Already) -> Tensor:
+    if already == "line_integral":
+        return torch.exp(-counts)
+    beam = refs.beam(counts.shape[0])
+    if already == "transmission" or beam is None:
+        return counts
+    return transmission(counts, refs.dark, beam)
+
+
+def _survey(raw: Reader, refs: References, steps: Steps, already: Already, device: torch.device | str) -> Survey:
+    total, cols = raw.shape[1:]
+    size = min(SURVEY_ROWS, total)
+    # Bands keep off the first and last rows, where the object or the detector often ends.
+    starts = sorted({int(s) for s in np.linspace(0.15, 0.85, SURVEY_BANDS) * (total - size)})
+    bands = [slice(start, start + size) for start in starts]
+    parts = [
+        _transmitted(torch.from_numpy(as_float32(raw[:, band])).to(device), refs.rows(band), already) for band in bands
+    ]
+    noise = [outliers.scatter(part) for part in parts]
+    usual = float(np.median([defects.usual_step(defects.mean_step(p)) for p in parts])) if raw.shape[0] > 1 else 0.0
+    margins, scale = air.Margins(0, 0), None
+    if already == "counts" and steps.open_beam == "auto" and cols >= 16:
+        # Medians keep dead pixels and outliers out of the brightness.
+        sample = torch.cat([outliers.median_of_neighbours(part) for part in parts], dim=1)
+        margins = air.find_margins(sample, width=max(4, cols // 32))
+        scale = air.beam_scale(sample, margins)
+    sigmas = (float(np.median([n[0] for n in noise])), float(np.median([n[1] for n in noise])))
+    return Survey(sigmas, usual, scale, margins)
+
+
+def _correct_block(
+    counts: Tensor,
+    refs: References,
+    survey: Survey,
+    steps: Steps,
+    already: Already,
+    inside: slice,
+    statistics: Statistics,
+) -> Tensor:
+    transmitted = _transmitted(counts, refs, already)
+    beam = None if already != "counts" else refs.beam(1)
+    if survey.beam_scale is not None:
+        transmitted = transmitted / survey.beam_scale[:, None, None]
+    marked = None
+    if steps.outlier_sigmas is not None:
+        marked = outliers.find_outliers(transmitted, sigmas=steps.outlier_sigmas, noise=survey.noise)
+        statistics.outliers += int(marked[:, inside].sum())
+        transmitted = outliers.replace_outliers(transmitted, marked)
+    photons = None if beam is None or refs.photons_per_count is None else beam * refs.photons_per_count
+    if already == "line_integral":
+        integrals = counts if marked is None else outliers.replace_outliers(counts, marked)
+    else:
+        integrals = line_integrals(transmitted, photons, minimum_transmission=steps.minimum_transmission)
+    _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
+    integrals = _mend(integrals, transmitted, beam, survey, steps, inside, statistics)
+    ringless = _without_rings(integrals, steps, inside)
+    integrals = integrals[:, inside]
+    statistics.ring_change += float((ringless - integrals).double().square().sum())
+    statistics.values += integrals.numel()
+    return ringless
+
+
+def _mend(
+    integrals: Tensor,
+    transmitted: Tensor,
+    beam: Tensor | None,
+    survey: Survey,
+    steps: Steps,
+    inside: slice,
+    statistics: Statistics,
+) -> Tensor:
+    statistics.pixels += integrals[0, inside].numel()
+    if steps.dead_pixel_tolerance is None:
+        return integrals
+    bad = torch.zeros(integrals.shape[1:], dtype=torch.bool, device=integrals.device)
+    if beam is not None:
+        bad |= defects.defects_in_flat(beam[0], tolerance=steps.dead_pixel_tolerance)
+    if integrals.shape[0] >= 8:
+        bad |= defects.defects_in_scan(defects.mean_step(transmitted), usual=survey.usual_step)
+    statistics.dead += int(bad[inside].sum())
+    return defects.fill(integrals, bad)
+
+
+def _without_rings(integrals: Tensor, steps: Steps, inside: slice) -> Tensor:
+    if steps.rings == "offset":
+        return rings.offset_rings(integrals)[:, inside]
+    integrals = integrals[:, inside]
+    if steps.rings == "sorting":
+        return rings.sort_rings(integrals, size=steps.ring_size_px)
+    if steps.rings == "wavelet_fourier":
+        return rings.filter_rings(integrals, levels=steps.ring_levels, width=steps.ring_width)
+    return integrals
+
+
+def _count_low(transmitted: Tensor, photons: Tensor | None, steps: Steps, statistics: Statistics) -> None:
+    if photons is None:
+        low = transmitted < steps.minimum_transmission
+    else:
+        low = (transmitted * photons < LOW_PHOTONS) & (photons > 0)
+    statistics.low += int(low.sum())
+
+
+def _summary(
+    raw: Reader, refs: References, steps: Steps, already: Already, survey: Survey, statistics: Statistics
+) -> dict[str, Any]:
+    beam = refs.beam(1) if already == "counts" else None
+    grey = None if beam is None else float(beam.median())
+    gain = refs.photons_per_count
+    scale = survey.beam_scale
+    known = "settings" if steps.photons_per_count else "estimated from the scatter of the flats"
+    return {
+        "open_beam_grey_median": grey,
+        "open_beam_counts_median": None if grey is None or gain is None else grey * gain,
+        "photons_per_count": gain,
+        "photons_per_count_source": "unknown" if gain is None else known,
+        "dead_pixels": statistics.dead,
+        "outliers_fraction": statistics.outliers / max(1, statistics.values),
+        "low_count_fraction": statistics.low / max(1, statistics.values),
+        "low_count_limit": f"{LOW_PHOTONS:g} photons"
+        if gain is not None
+        else f"transmission {steps.minimum_transmission:g}",
+        "ring_change_rms": (statistics.ring_change / max(1, statistics.values)) ** 0.5,
+        "air_columns": [survey.margins.left, survey.margins.right],
+        "beam_scale_range": None if scale is None else [float(scale.min()), float(scale.max())],
+        "exposure_ratio": refs.exposure_ratio,
+        "rings": steps.rings,
+        "log": "ln((counts + 1/2) / open beam)" if gain is not None and already == "counts" else "ln(transmission)",
+    }

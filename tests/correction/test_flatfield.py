@@ -1,0 +1,133 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from xrmflow.correction.air import find_margins
+from xrmflow.correction.flatfield import block_rows, correct
+from xrmflow.correction.references import references_for
+from xrmflow.correction.steps import Steps
+
+VIEWS, ROWS, COLS, PHOTONS = 40, 24, 64, 20000.0
+PLAIN = Steps(rings="none", outlier_sigmas=None, dead_pixel_tolerance=None, open_beam="none")
+
+
+def scan(noise=True, flicker=0.0, seed=0):
+    """Counts, flats, darks and true line integrals of a cylinder that leaves air at both sides."""
+    rng = np.random.default_rng(seed)
+    u = np.linspace(-1, 1, COLS)
+    truth = np.broadcast_to(2.0 * np.sqrt(np.clip(0.5 - u**2, 0, None)), (VIEWS, ROWS, COLS))
+    pattern = PHOTONS * (1 + 0.1 * np.sin(np.arange(ROWS * COLS)).reshape(ROWS, COLS))
+    source = 1 + flicker * rng.normal(size=(VIEWS, 1, 1))
+    draw = rng.poisson if noise else (lambda mean, size=None: np.broadcast_to(mean, size or np.shape(mean)))
+    counts = draw(source * pattern * np.exp(-truth)) + 100.0
+    flats = draw(pattern, (12, ROWS, COLS)) + 100.0
+    return counts, flats, np.full((3, ROWS, COLS), 100.0), truth
+
+
+def run(counts, flats, darks, steps, **options):
+    out = np.zeros(counts.shape, np.float32)
+    given = {key: options.pop(key) for key in ("exposure_s", "flat_exposure_s") if key in options}
+    refs = references_for(counts, flats=flats, darks=darks, steps=steps, **given)
+    return out, correct(counts, out, refs, steps=steps, **options)
+
+
+def test_noise_free_counts_give_the_true_line_integrals():
+    counts, flats, darks, truth = scan(noise=False)
+    out, _ = run(counts, flats, darks, PLAIN)
+    assert np.abs(out - truth).max() < 1e-4
+
+
+def test_block_size_does_not_change_a_bit():
+    counts, flats, darks, _ = scan()
+    counts[5, 11, 30], counts[:, 8, 20], flats[:, 17, 40] = 60000, 7000, 100
+    whole, _ = run(counts, flats, darks, Steps())
+    parts, _ = run(counts, flats, darks, Steps(), memory_gb=4 * 14 * VIEWS * COLS * 12 / 1e9)
+    assert np.array_equal(whole, parts)
+
+
+def test_statistics_count_what_was_mended():
+    counts, flats, darks, _ = scan()
+    counts[5, 11, 30] = 60000
+    flats[:, 17, 40] = 100
+    _, statistics = run(counts, flats, darks, Steps())
+    assert statistics["dead_pixels"] == 1
+    assert statistics["outliers_fraction"] == pytest.approx(1 / counts.size)
+    assert statistics["photons_per_count"] == pytest.approx(1, rel=0.05)
+    assert statistics["open_beam_counts_median"] == pytest.approx(PHOTONS, rel=0.07)
+    assert statistics["low_count_fraction"] == 0
+
+
+def test_unknown_gain_is_said():
+    counts, flats, darks, _ = scan()
+    _, statistics = run(counts, flats[:1], darks, Steps())
+    assert statistics["open_beam_counts_median"] is None
+    assert statistics["photons_per_count_source"] == "unknown"
+    assert statistics["open_beam_grey_median"] == pytest.approx(PHOTONS, rel=0.05)
+
+
+def test_all_defects_together_stay_near_the_truth():
+    counts, flats, darks, truth = scan(flicker=0.02)
+    rng = np.random.default_rng(3)
+    gain = np.ones((ROWS, COLS))
+    gain[rng.integers(0, ROWS, 40), rng.integers(0, COLS, 40)] = 1.05
+    counts = 100 + (counts - 100) * gain
+    counts[rng.integers(0, VIEWS, 30), rng.integers(0, ROWS, 30), rng.integers(0, COLS, 30)] = 65000
+    counts[:, 3, 33] = 100
+    flats[:, 3, 33] = 100
+    out, _ = run(counts, flats, darks, Steps())
+    photon_noise = np.sqrt(np.exp(truth).mean() / PHOTONS)
+    assert np.sqrt(np.mean((out - truth) ** 2)) < 2.5 * photon_noise
+    assert np.abs(out - truth).max() < 0.15
+
+
+def test_open_beam_follows_the_source():
+    counts, flats, darks, truth = scan(flicker=0.02)
+    bare, _ = run(counts, flats, darks, PLAIN)
+    followed, statistics = run(counts, flats, darks, replace(PLAIN, open_beam="auto"))
+    assert statistics["air_columns"] == [4, 4]
+    errors = [np.abs((p - truth).mean(axis=(1, 2))).max() for p in (bare, followed)]
+    assert errors[0] > 0.03
+    assert errors[1] < 0.003
+
+
+def test_an_object_at_the_edge_is_not_taken_for_air():
+    transmitted = torch.ones(20, 4, 64)
+    transmitted[:, :, -8:] = torch.linspace(1, 0.9, 8)
+    assert find_margins(transmitted, width=4).right == 0
+    assert find_margins(transmitted, width=4).left == 4
+    transmitted[3:6, :, :4] = torch.tensor([1.0, 1.0, 0.8, 0.6])
+    assert find_margins(transmitted, width=4).left == 0
+
+
+def test_flats_at_another_exposure_are_scaled():
+    counts, flats, darks, truth = scan(noise=False)
+    flats = 100 + (flats - 100) / 4
+    out, statistics = run(counts, flats, darks, PLAIN, exposure_s=2.0, flat_exposure_s=0.5)
+    assert statistics["exposure_ratio"] == 4.0
+    assert np.abs(out - truth).max() < 1e-4
+
+
+@pytest.mark.parametrize("already", ["transmission", "line_integral"])
+def test_corrected_data_are_not_divided_again(already):
+    truth = scan()[3]
+    values = np.exp(-truth) if already == "transmission" else np.array(truth)
+    refs = references_for(values, flats=None, darks=None, steps=PLAIN, already=already)
+    out = np.zeros(values.shape, np.float32)
+    correct(values, out, refs, steps=PLAIN, already=already)
+    assert np.abs(out - truth).max() < 1e-5
+
+
+def test_rows_of_a_block_fit_memory_and_chunks():
+    assert block_rows((100, 50, 10), memory_gb=1, halo=4) == 50
+    assert block_rows((1600, 2000, 2000), memory_gb=16, halo=4) == 64
+    assert block_rows((1600, 2000, 2000), memory_gb=2, halo=4) in (1, 2, 4)
+    assert block_rows((1600, 2000, 2000), memory_gb=1e-6, halo=4) == 1
+
+
+def test_output_of_another_shape_is_refused():
+    counts, flats, darks, _ = scan()
+    refs = references_for(counts, flats=flats, darks=darks, steps=Steps())
+    with pytest.raises(ValueError, match="out: expected the shape of raw"):
+        correct(counts, np.zeros((1, 2, 3)), refs, steps=Steps())
