@@ -1,5 +1,6 @@
 """Simulate raw scans of a bone with a known answer."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,17 @@ import numpy as np
 import torch
 
 from xrmflow.arrays import blocks
-from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io.documents import write_document
 from xrmflow.io.log import track
 from xrmflow.io.provenance import provenance
-from xrmflow.io.stores import StoreWriter, create_volume
+from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.phantom.detector import dark_subtracted
 from xrmflow.phantom.object import Bone, coarsened, make_bone
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
-from xrmflow.phantom.scan import ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
+from xrmflow.phantom.scan import OBJECT_FACTOR, ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
 from xrmflow.phantom.truth import coarse_attenuation, truth_record
 from xrmflow.reconstruction.fdk import fdk, natural_grid
 
@@ -58,7 +58,11 @@ def run(folder: Path, *, preset: Preset = "demo", seed: int = 0) -> str:
 
 
 def simulate(folder: Path, *, preset: Preset, seed: int) -> list[SimulatedFile]:
-    """Write the scans of a preset: `<scan>.txrm` or `.h5`, and `<scan>.truth/` with truth.json, truth.zarr, truth_fine.zarr."""
+    """Write the scans of a preset, `<scan>.txrm` or `.h5`, each with its truth.
+
+    `<scan>.truth/` holds truth.json, truth.zarr (the scan's own grid) and truth_fine.zarr (the object's grid, with
+    labels).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[SimulatedFile] = []
     for number, specimen in enumerate(PRESETS[preset]):
@@ -68,27 +72,93 @@ def simulate(folder: Path, *, preset: Preset, seed: int) -> list[SimulatedFile]:
 
 def _simulate_specimen(folder: Path, specimen: Specimen, *, seed: int) -> list[SimulatedFile]:
     finest = specimen.scans[0].recipe
-    margin = max(_margin(plan.recipe, finest) for plan in specimen.scans)
-    bone = make_bone(specimen.bone, _fine_grid(finest), seed=seed, margin=margin, track=track)
+    factors = [round(plan.recipe.voxel_um / finest.voxel_um) for plan in specimen.scans]
+    margin = max(object_margin(plan.recipe) * factor for plan, factor in zip(specimen.scans, factors, strict=True))
+    margin += -margin % math.lcm(*factors)
+    bone = make_bone(specimen.bone, object_grid(finest), seed=seed, margin=margin, track=track)
     files = []
-    for number, plan in enumerate(specimen.scans):
-        scanned = coarsened(bone, round(plan.recipe.voxel_um / finest.voxel_um))
+    for number, (plan, factor) in enumerate(zip(specimen.scans, factors, strict=True)):
+        scanned = coarsened(bone, factor)
         scan = simulate_scan(scanned, plan.recipe, seed=seed + 1 + number, track=track)
         files.append(_write(folder, plan, scanned, scan))
     return files
-
-
-def _fine_grid(recipe: ScanRecipe) -> VolumeGrid:
-    return object_grid(recipe)
 
 
 def _write(folder: Path, plan: PlannedScan, bone: Bone, scan: SimulatedScan) -> SimulatedFile:
     """The truth first: the raw file appears last, when all else is there."""
     path, truth = folder / f"{plan.stem}{SUFFIXES[plan.format]}", folder / f"{plan.stem}.truth"
     origin = provenance(stage="simulate")
-    _write_truth_volume(truth / "truth.zarr", bone, scan, origin)
+    _write_truth_volume(truth / "truth.zarr", bone, scan, origin, reference=plan.reference)
     _write_fine_truth(truth / "truth_fine.zarr", bone, scan, origin)
     record = {"scan": plan.stem, "file": path.name, **truth_record(bone, scan)}
     write_document(truth / "truth.json", kind="truth", payload=record, provenance=origin)
     (_write_txrm if plan.format == "txrm" else _write_dataexchange)(path, scan)
     return SimulatedFile(plan.stem, path, truth, plan.role, plan.pair)
+
+
+def _write_truth_volume(
+    path: Path, bone: Bone, scan: SimulatedScan, origin: dict[str, Any], *, reference: bool
+) -> None:
+    """The monochromatic volume on the scan's own grid and, if asked for, what a perfect scan would have given."""
+    grid, energy = natural_grid(scan.acquisition), scan.effective_energy_kev
+    with create_volume(path, quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance=origin) as store:
+        data = store.add("data", grid.shape)
+        for slices in track(blocks(grid.shape[0], SLAB), label="writing the true volume"):
+            data[slices] = coarse_attenuation(bone, energy, factor=OBJECT_FACTOR, slices=slices)
+        if reference:
+            geometry = scan_geometry(scan.acquisition)
+            store["fdk_reference"] = fdk(torch.from_numpy(scan.line_integrals), geometry, grid).numpy()
+
+
+def _write_fine_truth(path: Path, bone: Bone, scan: SimulatedScan, origin: dict[str, Any]) -> None:
+    """The monochromatic volume and the labels on the finer grid."""
+    grid = bone.grid.slab(bone.core)
+    with create_volume(path, quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance=origin) as store:
+        data, labels = store.add("data", grid.shape), store.add("labels", grid.shape, np.uint8)
+        for slices in track(blocks(grid.shape[0], 4 * SLAB), label="writing the fine true volume"):
+            rows = slice(bone.margin + slices.start, bone.margin + slices.stop)
+            data[slices] = bone.attenuation_per_mm(scan.effective_energy_kev, rows)
+            labels[slices] = bone.labels[rows]
+
+
+def _write_txrm(path: Path, scan: SimulatedScan) -> None:
+    """As an X-ray microscope does: dark subtracted, one averaged reference, shifts as what must be added."""
+    recipe, geometry = scan.recipe, scan.nominal
+    write_txrm(
+        path,
+        projections=dark_subtracted(scan.counts, scan.darks),
+        angles_deg=np.asarray(geometry.angles_deg),
+        reference=(scan.flats.mean(axis=0) - scan.darks.mean(axis=0)).astype(np.float32),
+        pixel_size_um=recipe.voxel_um,
+        source_to_axis_mm=recipe.source_to_axis_mm,
+        detector_to_axis_mm=recipe.axis_to_detector_mm,
+        shifts_px=-geometry.shifts_px,
+        exposure_s=recipe.exposure_s,
+        voltage_kv=recipe.tube_kv,
+        source_filter=_filter_name(recipe),
+    )
+
+
+def _write_dataexchange(path: Path, scan: SimulatedScan) -> None:
+    """As a beamline does: raw frames, flats and darks."""
+    recipe, geometry = scan.recipe, scan.nominal
+    write_dataexchange(
+        path,
+        projections=scan.counts,
+        flats=scan.flats,
+        darks=scan.darks,
+        angles_deg=np.asarray(geometry.angles_deg),
+        pixel_size_um=geometry.pixel_mm * 1e3,
+        source_to_axis_mm=geometry.source_to_axis_mm,
+        source_to_detector_mm=geometry.source_to_detector_mm,
+        shifts_px=-geometry.shifts_px,
+        exposure_s=recipe.exposure_s,
+        voltage_kv=recipe.tube_kv,
+        sample="simulated bone",
+        metadata={"filter": _filter_name(recipe)},
+    )
+
+
+def _filter_name(recipe: ScanRecipe) -> str:
+    filters = ", ".join(f"{thickness:g} mm {material}" for material, thickness in recipe.filters_mm.items())
+    return f"{filters or 'none'} (simulated)"

@@ -1,6 +1,7 @@
 """What the detector makes of the transmitted beam: blur, uneven and drifting beam, photon noise, faults, integers.
 
-Counts are photons: a frame of an open beam of `counts` photons per pixel has that mean and, up to the read-out noise, that variance.
+Counts are photons: a frame of an open beam of `counts` photons per pixel has that mean and, up to the read-out noise,
+that variance.
 """
 
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ def attenuation_per_mm(material: Material, energy_kev: np.ndarray | float) -> np
 
 
 def bone_attenuation_per_mm(mineral_fraction: float, energy_kev: np.ndarray | float) -> np.ndarray:
-    """mu(E) of mineralised matrix, 1/mm: hydroxyapatite at a volume fraction, water for the rest (collagen and water)."""
+    """mu(E) of bone matrix, 1/mm: hydroxyapatite at a volume fraction, water for the rest (collagen and water)."""
     mineral = attenuation_per_mm("hydroxyapatite", energy_kev)
     return mineral_fraction * mineral + (1 - mineral_fraction) * attenuation_per_mm("water", energy_kev)
 

@@ -1,13 +1,14 @@
 """A bone with a known answer: cortical shell, trabecular core, lacunae, vascular canals, soft tissue around.
 
-The object is defined analytically (walls, ellipsoids, tubes) and by one smooth random field (trabeculae), and sampled with partial
-volumes on a grid finer than any reconstruction of it. Matter is hydroxyapatite and water: a voxel holds a volume fraction `mineral`
-of hydroxyapatite, and water for the rest where there is tissue at all. Pores, marrow and soft tissue are water.
+The object is defined analytically (walls, ellipsoids, tubes) and by one smooth random field (trabeculae), and sampled
+with partial volumes on a grid finer than any reconstruction of it. Matter is hydroxyapatite and water: a voxel holds
+a volume fraction `mineral` of hydroxyapatite, and water for the rest where there is tissue at all. Pores, marrow and
+soft tissue are water.
 
 Form and pore sizes are those of mouse bone; a preset with a small field of view shrinks the whole bone, not the pores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def make_bone(recipe: BoneRecipe, grid: VolumeGrid, *, seed: int, margin: int = 
     Args:
         recipe: what it is like.
         grid: the field of view on the sampling grid.
-        seed: two bones of one recipe differ by it. The random parts depend on the extent of the grid, not on its voxel size.
+        seed: of everything random, which depends on the extent of the grid, not on its voxel size.
         margin: slices to add at each end, for rays and shifts that look beyond the field of view.
         track: shows progress.
     """
@@ -129,6 +130,26 @@ def make_bone(recipe: BoneRecipe, grid: VolumeGrid, *, seed: int, margin: int = 
     mineral, labels = _sample_walls(rng, recipe, shaft, tall, track)
     _carve(mineral, labels, tall, shaft, canals, lacunae)
     return Bone(recipe, tall, margin, mineral, labels, tissue, shaft, tuple(canals), tuple(lacunae))
+
+
+def coarsened(bone: Bone, factor: int) -> Bone:
+    """The same bone on a grid `factor` times coarser: mean mineral, most frequent label."""
+    if factor == 1:
+        return bone
+    shape = tuple(size // factor for size in bone.grid.shape)
+    grid = VolumeGrid(shape, bone.grid.voxel_mm * factor, bone.grid.centre_mm)  # type: ignore[arg-type]
+    shares = [cube_means(bone.labels == label, factor) for label in LABELS.values()]
+    labels = np.argmax(shares, axis=0).astype(np.uint8)
+    return replace(
+        bone, grid=grid, margin=bone.margin // factor, mineral=cube_means(bone.mineral, factor), labels=labels
+    )
+
+
+def cube_means(volume: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over cubes of `factor` voxels along each edge, (z, y, x) float32; every size must be a multiple of it."""
+    nz, ny, nx = (size // factor for size in volume.shape)
+    cubes = volume.reshape(nz, factor, ny, factor, nx, factor)
+    return cubes.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def coordinates_mm(grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -197,9 +218,9 @@ def _sample_walls(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mineral fraction and labels of the bone without its pores."""
     lower, upper = _bounds(grid)
-    box = {"lower_mm": tuple(lower), "upper_mm": tuple(upper)}
-    network = banded_field(rng, **box, wavelength_mm=recipe.trabecular_wavelength_um * 1e-3, stretch_z=1.3)
-    mineralisation = banded_field(rng, **box, wavelength_mm=4 * recipe.trabecular_wavelength_um * 1e-3, bandwidth=0.5)
+    spacing = recipe.trabecular_wavelength_um * 1e-3
+    network = banded_field(rng, lower_mm=lower, upper_mm=upper, wavelength_mm=spacing, stretch_z=1.3)
+    mineralisation = banded_field(rng, lower_mm=lower, upper_mm=upper, wavelength_mm=4 * spacing, bandwidth=0.5)
     level = float(np.quantile(network.knots, 1 - recipe.trabecular_fraction))
     x, y, z = coordinates_mm(grid)
     radius, angle = np.hypot(x, y[:, None]).astype(np.float32), np.arctan2(y[:, None], x)

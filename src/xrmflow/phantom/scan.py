@@ -1,8 +1,8 @@
 """A simulated scan: polychromatic cone-beam views of a bone, in a geometry the file will not quite admit to.
 
-Rays run to 2 x 2 (`supersampling`) points of each pixel through a volume finer than the reconstruction. Photons are attenuated energy by
-energy, intensities (not line integrals) are blurred and averaged over the pixel. Scatter and refraction are not modelled, and
-the noise is that of counted photons, whatever their energy.
+Rays run to 2 x 2 (`supersampling`) points of each pixel through a volume finer than the reconstruction. Photons are
+attenuated energy by energy, intensities (not line integrals) are blurred and averaged over the pixel. Scatter and
+refraction are not modelled, and the noise is that of counted photons, whatever their energy.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ from xrmflow.phantom.object import OUTSIDE, Bone
 from xrmflow.phantom.spectrum import DetectedSpectrum, detected_spectrum, monochromatic
 from xrmflow.projectors.transform import project
 
+OBJECT_FACTOR = 2
+"""Voxels of the object along the edge of a voxel of the reconstruction."""
 SUBPIXELS_AT_ONCE = 2**22
 
 
@@ -43,7 +45,7 @@ class ScanRecipe:
         roll_deg: rotation of the detector in its plane; the file does not record it.
         shift_px: largest random shift of a view along rows and columns; the file records each.
         exposure_s: seconds a view.
-        supersampling: rays along each edge of a pixel; the object's voxels are smaller by the same factor.
+        supersampling: rays along each edge of a pixel.
     """
 
     rows: int
@@ -87,8 +89,8 @@ class SimulatedScan:
         counts: (view, row, col) uint16.
         flats, darks: (n, row, col) uint16.
         detector: the detector with its faults.
-        line_integrals: (view, row, col) float32, noise-free, of monochromatic radiation at the effective energy, blurred as the
-            counts are.
+        line_integrals: (view, row, col) float32, noise-free, of monochromatic radiation at the effective energy,
+            blurred as the counts are.
         effective_energy_kev: keV; see `DetectedSpectrum.effective_energy_kev`.
     """
 
@@ -111,9 +113,11 @@ def true_acquisition(recipe: ScanRecipe, rng: np.random.Generator) -> Acquisitio
     """The geometry in which the views are really taken."""
     magnification = 1 + recipe.axis_to_detector_mm / recipe.source_to_axis_mm
     shifts = rng.uniform(-recipe.shift_px, recipe.shift_px, (2, recipe.views)).astype(np.float32)
+    # Files record single precision: the truth is what they can hold.
+    angles = (np.arange(recipe.views) * (recipe.arc_deg / recipe.views)).astype(np.float32)
     return Acquisition(
         beam="cone",
-        angles_deg=tuple(np.float32(np.arange(recipe.views) * recipe.arc_deg / recipe.views).tolist()),
+        angles_deg=tuple(angles.tolist()),
         rows=recipe.rows,
         cols=recipe.cols,
         pixel_mm=recipe.voxel_um * 1e-3 * magnification,
@@ -128,8 +132,8 @@ def true_acquisition(recipe: ScanRecipe, rng: np.random.Generator) -> Acquisitio
 
 
 def object_grid(recipe: ScanRecipe) -> VolumeGrid:
-    """The scan's field of view in voxels `supersampling` times finer than its own."""
-    n = recipe.supersampling
+    """The scan's field of view in voxels `OBJECT_FACTOR` times finer than its own."""
+    n = OBJECT_FACTOR
     return VolumeGrid((recipe.rows * n, recipe.cols * n, recipe.cols * n), recipe.voxel_um * 1e-3 / n)
 
 
@@ -138,7 +142,7 @@ def object_margin(recipe: ScanRecipe) -> int:
     half = recipe.rows / 2 + recipe.shift_px
     flare = recipe.cols * recipe.voxel_um * 1e-3 / recipe.source_to_axis_mm
     tilt = recipe.cols / 2 * np.sin(np.deg2rad(abs(recipe.roll_deg)))
-    return int(np.ceil(recipe.supersampling * (half * (1 + flare) + tilt - recipe.rows / 2))) + 2
+    return int(np.ceil(OBJECT_FACTOR * (half * (1 + flare) + tilt - recipe.rows / 2))) + 2
 
 
 def simulate_scan(bone: Bone, recipe: ScanRecipe, *, seed: int, track: Track = untracked) -> SimulatedScan:
@@ -172,18 +176,23 @@ def transmission(mineral_mm: np.ndarray, water_mm: np.ndarray, spectrum: Detecte
     """Share of the signal behind path lengths of hydroxyapatite and water, sum_E w(E) exp(-sum_m mu_m(E) t_m).
 
     Args:
-        mineral_mm, water_mm: path lengths of one shape, mm.
+        mineral_mm: (..., row, col) float32 path length in hydroxyapatite, mm.
+        water_mm: the same in water, mm.
         spectrum: of the open-beam signal.
 
     Returns:
         float32 of that shape.
     """
-    total = torch.zeros(mineral_mm.shape)
-    mineral, water = torch.from_numpy(mineral_mm), torch.from_numpy(water_mm)
-    slopes = (attenuation_per_mm(m, spectrum.energies_kev) for m in ("hydroxyapatite", "water"))
-    for weight, a, b in zip(spectrum.weights, *slopes, strict=True):
-        total += float(weight) * torch.exp(-(float(a) * mineral + float(b) * water))
-    return total.numpy()
+    total = np.empty(mineral_mm.shape, np.float32)
+    slopes = [attenuation_per_mm(m, spectrum.energies_kev).tolist() for m in ("hydroxyapatite", "water")]
+    for view in np.ndindex(mineral_mm.shape[:-2]):
+        # A view at a time stays in the cache through all energies.
+        mineral, water = torch.from_numpy(mineral_mm[view]), torch.from_numpy(water_mm[view])
+        seen = torch.zeros_like(mineral)
+        for weight, a, b in zip(spectrum.weights.tolist(), *slopes, strict=True):
+            seen.add_(torch.mul(mineral, -a).add_(water, alpha=-b).exp_(), alpha=weight)
+        total[view] = seen.numpy()
+    return total
 
 
 def _paths(

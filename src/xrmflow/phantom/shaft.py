@@ -9,11 +9,12 @@ HARMONICS = 3
 
 @dataclass(frozen=True)
 class Wall:
-    """A radius as a function of polar angle and height: base(angle) (1 + sum_k a_k(z) cos k angle + b_k(z) sin k angle).
+    """A radius that depends on polar angle t and height z: base(t) (1 + sum_k a_k(z) cos kt + b_k(z) sin kt).
 
     Attributes:
         semi_axes_mm: (x, y) of the ellipse that is the base, mm.
-        amplitude, phase, wavelength_mm: (2, HARMONICS + 1) of a_k(z), b_k(z) = amplitude sin(2 pi z / wavelength + phase).
+        amplitude, phase, wavelength_mm: (2, HARMONICS + 1) of a_k and b_k, each
+            amplitude sin(2 pi z / wavelength + phase).
     """
 
     semi_axes_mm: tuple[float, float]
@@ -103,7 +104,8 @@ class EllipticCylinder:
         """Length inside the cylinder of the line through two points, mm.
 
         Args:
-            source, target: (..., 3) points, mm.
+            source: (..., 3) points, mm.
+            target: (..., 3) points, mm.
         """
         scale = np.asarray(self.semi_axes_mm)
         start = (source[..., :2] - self.centre_mm) / scale

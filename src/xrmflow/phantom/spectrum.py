@@ -1,7 +1,7 @@
 """The spectrum a detector sees, and the one energy that stands for it.
 
-`DetectedSpectrum.weights` are the shares of the open-beam signal: tube photons behind the filters, times what the scintillator
-makes of a photon of that energy. A ray through path lengths t_m of materials m transmits
+`DetectedSpectrum.weights` are the shares of the open-beam signal: tube photons behind the filters, times what the
+scintillator makes of a photon of that energy. A ray through path lengths t_m of materials m transmits
 T = sum_E w(E) exp(-sum_m mu_m(E) t_m).
 """
 
@@ -38,8 +38,9 @@ class DetectedSpectrum:
     def effective_energy_kev(self, mineral_fraction: float) -> float:
         """The energy at which bone attenuates as it does on average in this spectrum at zero thickness, keV.
 
-        It solves mu_bone(E_eff) = sum_E w(E) mu_bone(E). A beam-hardening correction with unit slope at zero maps measured line
-        integrals onto those of monochromatic radiation of this energy, so a corrected volume should show mu_bone(E_eff).
+        It solves mu_bone(E_eff) = sum_E w(E) mu_bone(E). A beam-hardening correction with unit slope at zero maps
+        measured line integrals onto those of monochromatic radiation of this energy, so a corrected volume should
+        show mu_bone(E_eff).
         """
         fine = np.arange(self.energies_kev[0], self.energies_kev[-1], 0.01)
         attenuation = bone_attenuation_per_mm(mineral_fraction, fine)

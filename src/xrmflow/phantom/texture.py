@@ -19,7 +19,7 @@ class SmoothField:
     """
 
     knots: np.ndarray
-    origin_mm: tuple[float, float, float]
+    origin_mm: np.ndarray
     step_mm: float
 
     def on_grid(self, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: np.ndarray) -> np.ndarray:
@@ -40,8 +40,8 @@ class SmoothField:
 def banded_field(
     rng: np.random.Generator,
     *,
-    lower_mm: tuple[float, float, float],
-    upper_mm: tuple[float, float, float],
+    lower_mm: np.ndarray,
+    upper_mm: np.ndarray,
     wavelength_mm: float,
     bandwidth: float = 0.25,
     stretch_z: float = 1.0,
@@ -52,7 +52,8 @@ def banded_field(
 
     Args:
         rng: where the noise comes from.
-        lower_mm, upper_mm: (x, y, z) corners of the box to cover, mm.
+        lower_mm: (x, y, z) lower corner of the box to cover, mm.
+        upper_mm: its upper corner, mm.
         wavelength_mm: typical spacing, mm.
         bandwidth: relative width of the shell.
         stretch_z: how much longer structures are along z.
@@ -64,7 +65,7 @@ def banded_field(
     radius = np.sqrt((kz * stretch_z)[:, None, None] ** 2 + ky[:, None] ** 2 + kx**2) * KNOTS_PER_WAVELENGTH
     values = np.fft.irfftn(spectrum * np.exp(-0.5 * ((radius - 1) / bandwidth) ** 2), s=shape, axes=(0, 1, 2))
     values = ((values - values.mean()) / values.std()).astype(np.float32)
-    return SmoothField(values, tuple(a - step for a in lower_mm), step)  # type: ignore[arg-type]
+    return SmoothField(values, lower_mm - step, step)
 
 
 def _spline_weights(knots: int, positions: np.ndarray) -> np.ndarray:

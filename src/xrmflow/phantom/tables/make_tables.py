@@ -1,12 +1,13 @@
 """Make the small tables of this folder: mass attenuation coefficients and X-ray tube spectra.
 
-Run `pip install "xrmflow[phantom]"` and then `python make_tables.py` here. The package itself only reads the CSV files, so
-that neither tool is needed to simulate.
+Run `pip install "xrmflow[phantom]"` and then `python make_tables.py` here. The package itself only reads the CSV
+files, so that neither tool is needed to simulate.
 
-- `attenuation.csv`: total mass attenuation mu/rho in cm2/g (photo-electric + coherent + incoherent), from xraydb's Elam tables
-  (Elam, Ravel & Sieber, Radiat. Phys. Chem. 63, 121 (2002)), summed over elements by mass fraction.
-- `spectra.csv`: photon fluence per keV behind the tube's own beryllium window, normalised to sum 1 in each column, from SpekPy
-  (Poludniowski et al., Med. Phys. 48, 3630 (2021)): reflection tungsten target, 12 degrees take-off angle, 0.5 mm Be.
+- `attenuation.csv`: total mass attenuation mu/rho in cm2/g (photo-electric + coherent + incoherent), from xraydb's
+  Elam tables (Elam, Ravel & Sieber, Radiat. Phys. Chem. 63, 121 (2002)), summed over elements by mass fraction.
+- `spectra.csv`: photon fluence per keV behind the tube's own beryllium window, normalised to sum 1 in each column,
+  from SpekPy (Poludniowski et al., Med. Phys. 48, 3630 (2021)): reflection tungsten target, 12 degrees take-off angle,
+  0.5 mm Be.
 """
 
 from pathlib import Path
@@ -44,9 +45,8 @@ def mass_attenuation(fractions: dict[str, float]) -> np.ndarray:
     """mu/rho in cm2/g at the table's energies of a mixture given by mass fractions."""
     total = sum(fractions.values())
     energies_ev = ENERGIES_KEV * 1000
-    return sum(
-        share / total * xraydb.mu_elam(element, energies_ev, kind="total") for element, share in fractions.items()
-    )
+    shares = [share / total * xraydb.mu_elam(element, energies_ev) for element, share in fractions.items()]
+    return np.sum(shares, axis=0)
 
 
 def by_mass(formula: str) -> dict[str, float]:
@@ -56,9 +56,9 @@ def by_mass(formula: str) -> dict[str, float]:
 
 def spectrum(tube_kv: int) -> np.ndarray:
     """Relative photons in each 1 keV bin of the table."""
-    tube = spekpy.Spek(kvp=tube_kv, th=12, targ="W", dk=0.5, physics="casim" if tube_kv >= 20 else "default")
+    tube = spekpy.Spek(kvp=tube_kv, th=12, targ="W", dk=0.5)
     tube.filter("Be", 0.5)
-    energies, fluence = tube.get_spectrum(edges=False)
+    energies, fluence = (np.asarray(values) for values in tube.get_spectrum(edges=False))
     binned, _ = np.histogram(energies, bins=np.append(ENERGIES_KEV - 0.5, ENERGIES_KEV[-1] + 0.5), weights=fluence)
     return binned / binned.sum()
 
