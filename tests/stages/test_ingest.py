@@ -1,0 +1,116 @@
+"""The ingest stage: what is in the store, and what was assumed."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import tifffile
+
+from xrmflow.config.ingest import IngestSection
+from xrmflow.errors import RawFileError
+from xrmflow.io.stores import open_projections
+from xrmflow.io.write_dataexchange import write_dataexchange
+from xrmflow.io.write_txrm import write_txrm
+from xrmflow.stages.ingest import run
+
+RNG = np.random.default_rng(0)
+FRAMES = RNG.integers(0, 60_000, (70, 5, 8), dtype=np.uint16)
+GEOMETRY = {"pixel_size_um": 20.0, "source_to_axis_mm": 30.0, "detector_to_axis_mm": 70.0}
+
+
+def test_a_scan_becomes_a_store(tmp_path):
+    shifts = RNG.uniform(-4, 4, (70, 2)).astype(np.float32)
+    write_txrm(
+        tmp_path / "a.txrm",
+        projections=FRAMES,
+        angles_deg=np.arange(70),
+        reference=FRAMES[0] + np.float32(0.5),
+        shifts_px=shifts,
+        exposure_s=2.0,
+        **GEOMETRY,
+    )
+    run(source=tmp_path / "a.txrm", raw=tmp_path / "raw.zarr", params=IngestSection())
+    store = open_projections(tmp_path / "raw.zarr", "counts")
+    assert store.data.dtype == np.uint16
+    np.testing.assert_array_equal(store.data[:], FRAMES)
+    np.testing.assert_array_equal(store.arrays["flats"][:], FRAMES[:1] + np.float32(0.5))
+    assert "darks" not in store.arrays
+    acquisition = store.acquisition
+    np.testing.assert_allclose(acquisition.shifts_px, -shifts)
+    assert (acquisition.beam, acquisition.voxel_mm) == ("cone", pytest.approx(0.020))
+    raw = store.record["raw"]
+    assert raw["source_sha256"] == hashlib.sha256((tmp_path / "a.txrm").read_bytes()).hexdigest()
+    assert (raw["format"], raw["exposure_s"], raw["flat_exposure_s"], raw["already"]) == ("txrm", 2.0, 2.0, "counts")
+    assert {note["severity"] for note in raw["notes"]} == {"missing", "assumption"}
+    assert store.record["provenance"]["stage"] == "ingest"
+
+
+def test_rows_of_a_format_that_stores_them_top_down_are_turned(tmp_path):
+    write_dataexchange(tmp_path / "a", projections=FRAMES, flats=FRAMES[:2], angles_deg=np.arange(70.0))
+    run(source=tmp_path / "a", raw=tmp_path / "raw.zarr", params=IngestSection())
+    store = open_projections(tmp_path / "raw.zarr")
+    np.testing.assert_array_equal(store.data[:], FRAMES)
+    np.testing.assert_array_equal(store.arrays["flats"][:], FRAMES[:2])
+
+
+def test_every_file_of_a_stack_is_in_the_checksum(tmp_path):
+    for k in range(3):
+        tifffile.imwrite(tmp_path / f"p{k}.tif", FRAMES[k].astype(np.uint8))
+    params = IngestSection(angles_first_deg=0.0, angles_last_deg=180.0)
+    run(source=tmp_path, raw=tmp_path / "out" / "raw.zarr", params=params)
+    first = open_projections(tmp_path / "out" / "raw.zarr")
+    assert first.data.dtype == np.uint16
+    assert [file["name"] for file in first.record["raw"]["source_files"]] == ["p0.tif", "p1.tif", "p2.tif"]
+    tifffile.imwrite(tmp_path / "p1.tif", FRAMES[4].astype(np.uint8))
+    run(source=tmp_path, raw=tmp_path / "out" / "raw.zarr", params=params)
+    second = open_projections(tmp_path / "out" / "raw.zarr")
+    assert first.record["raw"]["source_sha256"] != second.record["raw"]["source_sha256"]
+
+
+def test_frames_that_hold_transmission_are_scaled(tmp_path):
+    write_dataexchange(tmp_path / "a", projections=FRAMES, angles_deg=np.arange(70.0))
+    params = IngestSection(already="transmission", transmission_scale=50_000.0)
+    run(source=tmp_path / "a", raw=tmp_path / "raw.zarr", params=params)
+    store = open_projections(tmp_path / "raw.zarr")
+    np.testing.assert_allclose(store.data[:], FRAMES / 50_000, rtol=1e-6)
+    assert store.record["raw"]["already"] == "transmission"
+
+
+def test_saturation_and_lost_pixels_are_noticed(tmp_path):
+    frames = FRAMES.astype(np.float32)
+    frames[3, 2, 2:4] = np.nan
+    flats = np.full((2, 5, 8), 65535, np.uint16)
+    write_dataexchange(tmp_path / "a", projections=frames, flats=flats, angles_deg=np.arange(70.0))
+    run(source=tmp_path / "a", raw=tmp_path / "raw.zarr", params=IngestSection())
+    notes = open_projections(tmp_path / "raw.zarr").record["raw"]["notes"]
+    warnings = [note["text"] for note in notes if note["severity"] == "warning"]
+    assert warnings == [
+        "projections: 2 pixels are NaN or infinite",
+        "flats: 1e+02 % of the pixels are saturated (at 65535)",
+    ]
+
+
+def test_nothing_is_left_behind_when_the_scan_cannot_be_used(tmp_path):
+    write_dataexchange(tmp_path / "a", projections=FRAMES)
+    with pytest.raises(RawFileError, match="no angles"):
+        run(source=tmp_path / "a", raw=tmp_path / "out" / "raw.zarr", params=IngestSection())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "shape", "references"),
+    [
+        ("tomopy_tooth/tooth.h5", (181, 2, 640), {"flats": 10, "darks": 10}),
+        ("dxchange/txrm_test_chip_tomo.txrm", (7, 256, 256), {}),
+        ("dxchange/test_chip00.xrm", (1, 512, 512), {"flats": 1}),
+        ("httomo_k11/k11_diad/k11-18014.nxs", (3001, 22, 26), {"flats": 100, "darks": 100}),
+    ],
+)
+def test_real_scans(real_data, tmp_path, name, shape, references):
+    run(source=real_data / name, raw=tmp_path / "raw.zarr", params=IngestSection())
+    store = open_projections(tmp_path / "raw.zarr")
+    assert store.data.shape == shape
+    assert {key: array.shape[0] for key, array in store.arrays.items() if key != "data"} == references
+    assert store.acquisition.views == shape[0]
+    assert store.acquisition.beam == "parallel"
