@@ -1,0 +1,257 @@
+"""Each correction before and after: detector, centre of rotation, beam hardening, networks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xrmflow.config.report import ReportSection
+from xrmflow.io.stores import Projections
+from xrmflow.report import plots
+from xrmflow.report.blocks import Block, Facts, Gallery, NotRun, Picture, Plot, Text
+from xrmflow.report.images import picture, window
+from xrmflow.report.numbers import number, sentence
+from xrmflow.report.results import Results
+from xrmflow.report.style import svg
+from xrmflow.report.volumes import display_unit, window_text
+
+FEW_ROWS = 8
+SINOGRAM_VIEWS = 720
+MONTAGE = 5
+
+
+def detector(results: Results, params: ReportSection) -> list[Block]:
+    """Raw counts and line integrals of one view and of one detector row, and what was taken away between them."""
+    if results.projections is None:
+        return [NotRun("Detector correction, before and after", "the line integrals were not kept")]
+    raw, corrected = results.raw, results.projections
+    row = raw.data.shape[1] // 2
+    before, how = plain_sinogram(raw, row)
+    after = np.asarray(corrected.data[:: _step(corrected)][:, row], dtype=np.float64)
+    pictures = [] if raw.data.shape[1] < FEW_ROWS else _radiographs(raw, corrected, params)
+    limits = window(after, 0.5, 99.9)
+    removed = before - after - np.median(before - after)
+    span = float(np.percentile(np.abs(removed), 99.0)) or 1e-6
+    sinograms = [
+        _sinogram(before, limits, f"Row {row}, {how}", params),
+        _sinogram(after, limits, f"Row {row}, all corrections", params),
+        _sinogram(removed, (-span, span), f"Taken away (mid grey: nothing; white +{span:.2g})", params),
+    ]
+    note = (
+        f"Grey window of the line integrals {number(limits[0], 3)} to {number(limits[1], 3)}. "
+        "Vertical lines in the last picture are rings, dots are outliers."
+    )
+    blocks: list[Block] = [_statistics(results.projections.record.get("flatfield", {}))]
+    blocks += [Gallery("One view", pictures)] if pictures else []
+    return [*blocks, Gallery("Sinogram: views downwards, detector columns across", sinograms, note)]
+
+
+def plain_sinogram(raw: Projections, row: int) -> tuple[np.ndarray, str]:
+    """Line integrals of a row with nothing but dark and flat applied, -ln((I - D) / (F - D)), and how, in words."""
+    counts = np.asarray(raw.data[:: _step(raw)][:, row], dtype=np.float64)
+    already = raw.record.get("raw", {}).get("already", "counts")
+    if already == "line_integral":
+        return counts, "as recorded (already line integrals)"
+    if already == "transmission":
+        return -np.log(np.maximum(counts, 1e-4)), "minus log of the recorded transmission"
+    dark = _mean_row(raw, "darks", row)
+    flat = _mean_row(raw, "flats", row)
+    words = "dark and flat only" if flat is not None else "no flat: scaled to the brightest counts"
+    beam = np.asarray(np.percentile(counts, 99.9) if flat is None else flat * _exposure_ratio(raw), dtype=np.float64)
+    offset = 0.0 if dark is None else dark
+    return -np.log(np.maximum(counts - offset, 0.5) / np.maximum(beam - offset, 0.5)), words
+
+
+def centre(results: Results, params: ReportSection) -> list[Block]:
+    """The sweep of trial centres: its curve, and slices that a person can judge."""
+    fit = results.geometry.get("fit") or {}
+    if not fit:
+        return [NotRun("Centre of rotation", "the nominal geometry was used")]
+    blocks: list[Block] = [Text(_centre_words(fit), "pass" if fit.get("trusted") else "look")]
+    sweep = fit.get("sweep") or {}
+    if sweep.get("centre_px"):
+        figure = plots.sweep_curve(
+            sweep["centre_px"], sweep["score"], float(fit["centre_px"]), fit.get("uncertainty_px")
+        )
+        blocks.append(
+            Plot("Sweep of the centre", svg(figure), f"score against trial centre, chosen {fit['centre_px']:.2f} px")
+        )
+    if "slices" in results.sweep:
+        blocks.append(_montage(results.sweep["centre_px"], results.sweep["slices"], float(fit["centre_px"]), params))
+    return blocks
+
+
+def hardening(results: Results, params: ReportSection) -> list[Block]:
+    """A slice and its radial profile before and after the beam hardening correction."""
+    document = results.cupping
+    if document is None:
+        return [NotRun("Beam hardening (cupping)", "not asked for in the settings")]
+    blocks: list[Block] = [Text(_hardening_words(document), "pass" if document.get("trusted") else "look")]
+    arrays = results.cupping_slices
+    unit = display_unit("attenuation_per_mm" if results.calibrated else "attenuation_per_voxel")
+    scale = 10.0 if results.calibrated else 1.0
+    if {"before", "after"} <= arrays.keys():
+        limits = window(arrays["after"] * scale, params.window_low_percentile, params.window_high_percentile)
+        shown = [
+            picture(
+                arrays[name] * scale,
+                grey_window=limits,
+                alt=f"axial slice {name} the beam hardening correction",
+                caption=f"{name.capitalize()} the correction",
+                longest_px=params.picture_px,
+                quality=params.jpeg_quality,
+            )
+            for name in ("before", "after")
+        ]
+        blocks.append(Gallery("Axial slice", shown, window_text(limits, unit)))
+    if {"radius_mm", "profile_before", "profile_after"} <= arrays.keys():
+        figure = plots.radial_profiles(
+            arrays["radius_mm"],
+            arrays["profile_before"] * scale,
+            arrays["profile_after"] * scale,
+            radius_label="distance from the axis (mm)" if results.calibrated else "distance from the axis (voxels)",
+            value_label=f"mean attenuation ({unit})",
+        )
+        blocks.append(
+            Plot("Radial profile", svg(figure), "mean attenuation against radius, before and after the correction")
+        )
+    losses = [float(v) for v in (document.get("loss") or {}).get("evaluations", []) if isinstance(v, int | float)]
+    if len(losses) > 1:
+        blocks.append(Plot("Fit", svg(plots.descent(losses, label="loss")), "loss against evaluation"))
+    return blocks
+
+
+def network(name: str, title: str, volume: str, results: Results) -> list[Block]:
+    """Training of a network, or why there is none."""
+    card = results.models.get(name)
+    if card is None:
+        reason = "no model" if volume not in results.volumes else "its model card was not given"
+        return [NotRun(title, reason)]
+    blocks: list[Block] = [Facts(title, _card(card))]
+    loss = card.get("loss") or {}
+    if loss.get("step"):
+        missing = [None] * len(loss["step"])
+        figure = plots.training(loss["step"], loss.get("train") or missing, loss.get("validation") or missing)
+        blocks.append(Plot("Training", svg(figure), "training and validation loss against optimiser step"))
+    if volume not in results.volumes:
+        blocks.append(NotRun(f"{title}: volume", "the model was not applied to this scan"))
+    return blocks
+
+
+def _step(store: Projections) -> int:
+    return max(1, -(-store.data.shape[0] // SINOGRAM_VIEWS))
+
+
+def _mean_row(raw: Projections, name: str, row: int) -> np.ndarray | None:
+    frames = raw.arrays.get(name)
+    return None if frames is None or frames.shape[0] == 0 else np.asarray(frames[:, row], dtype=np.float64).mean(axis=0)
+
+
+def _exposure_ratio(raw: Projections) -> float:
+    """Exposure of a view over that of a flat; 1 where either is unknown."""
+    source = raw.record.get("raw", {})
+    view, flat = (source.get(k, raw.record.get(k)) for k in ("exposure_s", "flat_exposure_s"))
+    view = np.mean(view) if isinstance(view, list) and view else view
+    return float(view / flat) if isinstance(view, int | float) and isinstance(flat, int | float) and flat else 1.0
+
+
+def _radiographs(raw: Projections, corrected: Projections, params: ReportSection) -> list[Picture]:
+    view = raw.data.shape[0] // 2
+    found = []
+    for store, name, unit in ((raw, "Raw", raw.quantity.replace("_", " ")), (corrected, "Corrected", "line integrals")):
+        image = np.asarray(store.data[view], dtype=np.float64)
+        limits = window(image, 0.5, 99.5)
+        found.append(
+            picture(
+                image,
+                grey_window=limits,
+                alt=f"{name.lower()} radiograph, view {view}",
+                caption=f"{name}, view {view}: {unit}, {number(limits[0], 3)} to {number(limits[1], 3)}",
+                longest_px=params.picture_px,
+                quality=params.jpeg_quality,
+            )
+        )
+    return found
+
+
+def _sinogram(image: np.ndarray, limits: tuple[float, float], caption: str, params: ReportSection) -> Picture:
+    return picture(
+        image,
+        grey_window=limits,
+        alt=f"sinogram: {caption}",
+        caption=caption,
+        longest_px=params.picture_px,
+        quality=params.jpeg_quality,
+        rows_upwards=False,
+    )
+
+
+def _statistics(statistics: Mapping[str, Any]) -> Facts:
+    items = []
+    for name, value in statistics.items():
+        if name.endswith("_fraction") and isinstance(value, int | float):
+            items.append((name.removesuffix("_fraction").replace("_", " "), f"{number(100 * value, 3)} %"))
+        elif isinstance(value, int | float | str):
+            items.append((name.replace("_", " "), number(value)))
+    return Facts("", items)
+
+
+def _centre_words(fit: Mapping[str, Any]) -> str:
+    uncertainty = f" ± {number(fit['uncertainty_px'], 2)}" if fit.get("uncertainty_px") is not None else ""
+    words = f"Centre {fit['centre_px']:.2f}{uncertainty} px, by {fit.get('method', 'a method not stated')}."
+    return f"{words} {sentence(str(fit.get('message') or ''))}".strip()
+
+
+def _hardening_words(document: Mapping[str, Any]) -> str:
+    coefficients = ", ".join(number(c) for c in document.get("coefficients", []))
+    words = [
+        f"Coefficients of the polynomial: {coefficients}; {'applied' if document.get('applied') else 'not applied'}."
+    ]
+    before, after = document.get("grey_difference_before"), document.get("grey_difference_after")
+    if before is not None and after is not None:
+        words.append(
+            f"Grey difference between rim and core of bone: {number(before, 3)} before, {number(after, 3)} after."
+        )
+    words += [sentence(str(document["message"]))] if document.get("message") else []
+    return " ".join(words)
+
+
+def _montage(centres: np.ndarray, slices: np.ndarray, best: float, params: ReportSection) -> Gallery:
+    order = np.argsort(centres)
+    middle = int(np.argmin(np.abs(centres[order] - best)))
+    wanted = np.unique(np.clip(np.round(np.linspace(0, len(order) - 1, MONTAGE)).astype(int), 0, len(order) - 1))
+    nearest = int(np.argmin(np.abs(wanted - middle)))
+    wanted[nearest] = middle
+    limits = window(slices[order[middle]], 0.5, 99.8)
+    shown = []
+    for place in wanted:
+        here = float(centres[order[place]])
+        caption = f"{here:.2f} px" + (" — nearest to the chosen one" if place == middle else "")
+        shown.append(
+            picture(
+                slices[order[place]],
+                grey_window=limits,
+                alt=f"slice reconstructed with the centre at {here:.2f} px",
+                caption=caption,
+                longest_px=min(320, params.picture_px),
+                quality=params.jpeg_quality,
+            )
+        )
+    return Gallery(
+        "The same slice with trial centres", shown, "A wrong centre doubles edges or draws tails (half moons)."
+    )
+
+
+def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    items = [("architecture", str(card.get("architecture", "not stated")))]
+    arguments = card.get("arguments") or {}
+    items += [("arguments", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in arguments.items()))] if arguments else []
+    scans = card.get("scans") or []
+    items += [("trained on", ", ".join(_scan_words(scan) for scan in scans))] if scans else []
+    items += [("seed", str(card["seed"]))] if "seed" in card else []
+    items += [("weights sha256", str(card["sha256"]))] if card.get("sha256") else []
+    return items
+
+
+def _scan_words(scan: Any) -> str:
+    return " ".join(str(v) for v in scan.values()) if isinstance(scan, dict) else str(scan)

@@ -1,0 +1,219 @@
+"""The methods paragraph and the checklist of Bouxsein et al. 2010 (J Bone Miner Res 25:1468).
+
+What is not known is named, not left out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xrmflow.config.report import ReportSection
+from xrmflow.report.numbers import number
+from xrmflow.report.results import Results, display_name
+
+NOT_STATED = "not stated"
+UNITS = {
+    "kv": "kV",
+    "kvp": "kVp",
+    "kev": "keV",
+    "ua": "µA",
+    "ma": "mA",
+    "s": "s",
+    "mm": "mm",
+    "um": "µm",
+    "w": "W",
+    "px": "px",
+    "deg": "°",
+    "c": "°C",
+}
+PARAGRAPH = (
+    "Sample: {0[Sample]}. Scans were taken in a {beam} beam (medium: {0[Scanning medium]}; tube potential: "
+    "{0[Tube potential]}; tube current: {0[Tube current]}; filter: {0[X-ray filter]}; exposure: {0[Exposure]}) with "
+    "{0[Projections]}; voxel size {0[Voxel size]}. Volumes were reconstructed with xrmflow {version} "
+    "({0[Reconstruction]}; beam hardening: {0[Beam hardening]}). Image filter before segmentation: {0[Image filter]}; segmentation: "
+    "{0[Segmentation and threshold]}; density calibration: {0[Density calibration]}. Volume of interest: "
+    "{0[Volume of interest: place]}, size {0[Volume of interest: size]}; trabecular and cortical bone delineated: "
+    "{0[Trabecular and cortical delineation]}. Morphometry: {0[Morphometry]}. Volumes measured: {volumes}. "
+    "Nomenclature follows Bouxsein et al. (2010)."
+)
+
+
+def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
+    """The items a bone study must report, each with its value or "not stated"."""
+    acquisition = results.raw.acquisition
+    source = results.raw.record.get("raw", {})
+    metadata = source.get("metadata", {})
+    exposure = _exposure(results.raw.record, source)
+    items = [
+        ("Sample", params.sample_description),
+        ("Scanning medium", params.medium),
+        ("Tube potential", _metadata(metadata, "voltage", "kvp", "tube_potential")),
+        ("Photon energy", _metadata(metadata, "energy")),
+        ("Tube current", _metadata(metadata, "current")),
+        ("X-ray filter", params.tube_filter or _metadata(metadata, "filter")),
+        ("Exposure", exposure),
+        ("Projections", f"{acquisition.views} views over {number(_range_deg(acquisition.angles_deg), 4)}°"),
+        ("Voxel size", _voxel(results)),
+        ("Reconstruction", _reconstruction(results)),
+        ("Beam hardening", _hardening(results.cupping)),
+        ("Image filter", _segment(results, _filter)),
+        ("Segmentation and threshold", _segment(results, _threshold)),
+        ("Density calibration", _density(results)),
+        ("Volume of interest: place", params.voi_description),
+        ("Volume of interest: size", _segment(results, _voi)),
+        ("Trabecular and cortical delineation", params.delineation),
+        ("Morphometry", _algorithms(results)),
+    ]
+    return [(name, value or NOT_STATED) for name, value in items]
+
+
+def paragraph(results: Results, params: ReportSection, *, version: str) -> str:
+    """A paragraph for a paper, made of the checklist; gaps stay visible as "not stated"."""
+    known = dict(checklist(results, params))
+    volumes = ", ".join(display_name(name) for name in results.metrics) or "none"
+    return PARAGRAPH.format(known, beam=results.raw.acquisition.beam, version=version, volumes=volumes)
+
+
+def _metadata(metadata: Mapping[str, Any], *words: str) -> str:
+    """The first value whose name contains one of the words, with the unit its name carries."""
+    for word in words:
+        for name, value in metadata.items():
+            if word in name.lower() and value not in (None, "", []):
+                return named(name, number(value))[1]
+    return ""
+
+
+def named(name: str, value: str) -> tuple[str, str]:
+    """A name with the unit in it, split: ("tube_voltage_kv", "80") is ("tube voltage", "80 kV")."""
+    stem, _, ending = name.rpartition("_")
+    unit = UNITS.get(ending.lower()) if stem else None
+    return (name.replace("_", " "), value) if unit is None else (stem.replace("_", " "), f"{value} {unit}")
+
+
+def _range_deg(angles: tuple[float, ...]) -> float:
+    """Covered range: the span of the angles plus one step."""
+    span = max(angles) - min(angles)
+    return span + (span / (len(angles) - 1) if len(angles) > 1 else 0.0)
+
+
+def _exposure(record: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+    value = source.get("exposure_s", record.get("exposure_s"))
+    if isinstance(value, list):
+        value = sum(value) / len(value) if value else None
+    return "" if value is None else f"{number(value)} s a view"
+
+
+def _voxel(results: Results) -> str:
+    if not results.calibrated:
+        return "uncalibrated (lengths in voxels)"
+    sizes = {name: volume.grid.voxel_mm * 1000 for name, volume in results.volumes.items()}
+    sizes = sizes or {"detector": results.raw.acquisition.voxel_mm * 1000}
+    if len({round(size, 6) for size in sizes.values()}) == 1:
+        return f"{number(next(iter(sizes.values())))} µm"
+    return ", ".join(f"{number(size)} µm ({display_name(name)})" for name, size in sizes.items())
+
+
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings a store or document was made with."""
+    return record.get("provenance", {}).get("settings") or {}
+
+
+def _reconstruction(results: Results) -> str:
+    if not results.volumes:
+        return ""
+    settings = settings_of(next(iter(results.volumes.values())).record)
+    window = settings.get("window")
+    method = "Feldkamp-Davis-Kress" if results.raw.acquisition.beam == "cone" else "filtered backprojection"
+    steps = [f"{method}{f' with the {window} window' if window else ''}"]
+    steps += [
+        text
+        for name, text in (("denoised", "Noise2Inverse denoising"), ("superres", "learned super-resolution"))
+        if name in results.volumes
+    ]
+    return ", ".join(steps)
+
+
+def _hardening(document: Mapping[str, Any] | None) -> str:
+    if document is None or not document.get("applied"):
+        return "not corrected"
+    coefficients = ", ".join(number(c) for c in document.get("coefficients", []))
+    return f"polynomial linearisation fitted to the scan itself, coefficients {coefficients}"
+
+
+def _segment(results: Results, describe: Any) -> str:
+    """What a description says of each mask; one text when it says the same of all."""
+    said = {name: describe(volume.record) for name, volume in results.bones.items()}
+    said = {name: text for name, text in said.items() if text}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{display_name(name)}: {text}" for name, text in said.items())
+
+
+def _filter(record: Mapping[str, Any]) -> str:
+    for name, value in settings_of(record).items():
+        if "sigma" in name or "gauss" in name:
+            unit = "voxels" if "voxel" in name or name.endswith("_px") else "µm" if name.endswith("um") else ""
+            return f"Gaussian, sigma {number(value)} {unit}".strip() if value else "none"
+    return ""
+
+
+def _threshold(record: Mapping[str, Any]) -> str:
+    settings = settings_of(record)
+    method = str(settings.get("threshold_method", settings.get("method", ""))).replace("_", " ")
+    value, unit = threshold_of(record)
+    words = [method] if method else []
+    words += [f"threshold {number(value)} {unit}".strip()] if value is not None else []
+    return ", ".join(words)
+
+
+def threshold_of(record: Mapping[str, Any]) -> tuple[float | None, str]:
+    """The grey value that separated bone, with its unit, as the mask's record or its settings tell it."""
+    places = (record, record.get("segmentation") or {}, record.get("segment") or {}, settings_of(record))
+    for place in places:
+        for name, value in place.items():
+            if name.startswith("threshold") and isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value), _threshold_unit(name)
+    return None, ""
+
+
+def _threshold_unit(name: str) -> str:
+    for ending, unit in (
+        ("per_mm", "1/mm"),
+        ("per_cm", "1/cm"),
+        ("per_voxel", "1/voxel"),
+        ("mgha_cm3", "mgHA/cm³"),
+        ("mg_cm3", "mgHA/cm³"),
+    ):
+        if ending in name.lower():
+            return unit
+    return ""
+
+
+def _density(results: Results) -> str:
+    for volume in results.bones.values():
+        for name, value in {**volume.record, **settings_of(volume.record)}.items():
+            if ("calibration" in name or "mgha" in name.lower()) and value:
+                return (
+                    ", ".join(f"{k} {number(v)}" for k, v in value.items())
+                    if isinstance(value, dict)
+                    else number(value)
+                )
+    return "uncalibrated (grey values are attenuation)"
+
+
+def _voi(record: Mapping[str, Any]) -> str:
+    grid = record["grid"]
+    unit, size = ("mm", grid["voxel_mm"]) if record["calibrated"] else ("voxels (uncalibrated)", 1)
+    extent = " × ".join(number(n * size) for n in reversed(grid["shape"])) + f" {unit}"
+    voi = settings_of(record).get("voi") or {
+        k: v for k, v in settings_of(record).items() if k.startswith("voi") and v is not None
+    }
+    return f"{extent} (x × y × z), {_words(voi) if voi else 'the whole volume'}"
+
+
+def _words(value: Any) -> str:
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _algorithms(results: Results) -> str:
+    methods = {row["symbol"]: row["method"] for rows in results.metrics.values() for row in rows if row.get("method")}
+    return "; ".join(f"{symbol} by {method}" for symbol, method in methods.items())

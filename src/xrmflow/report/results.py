@@ -1,0 +1,162 @@
+"""The results of one scan, opened: the only part of the report that reads files."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xrmflow.errors import StoreError
+from xrmflow.io.documents import read_document
+from xrmflow.io.manifest import store_folder
+from xrmflow.io.stores import Projections, Volume, open_projections, open_volume
+
+Row = dict[str, str]
+
+VOLUME_NAMES = {
+    "volume": "FDK",
+    "iterative": "iterative",
+    "denoised": "denoised",
+    "superres": "super-resolved",
+}
+"""Stores of a scan in the order shown, and what a reader calls them; the first is what the others are compared with."""
+
+QUANTITIES = ("attenuation_per_mm", "attenuation_per_voxel")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report shows. Stores are open but unread; a part that was not run is None or empty.
+
+    Attributes:
+        scan: the scan's id.
+        raw, projections: stores of the raw counts and of the line integrals.
+        geometry, cupping: documents.
+        sweep, cupping_slices: pictures of the two calibrations, arrays by name.
+        volumes, bones: stores by volume name.
+        metrics, slices, lacunae: rows of the tables by volume name, every field as written.
+        models: model cards by name ("n2i", "sr").
+        validation: rows of the comparison with the truth; empty for measured scans.
+    """
+
+    scan: str
+    raw: Projections
+    geometry: dict[str, Any]
+    projections: Projections | None = None
+    sweep: dict[str, np.ndarray] = field(default_factory=dict)
+    cupping: dict[str, Any] | None = None
+    cupping_slices: dict[str, np.ndarray] = field(default_factory=dict)
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    bones: dict[str, Volume] = field(default_factory=dict)
+    metrics: dict[str, list[Row]] = field(default_factory=dict)
+    slices: dict[str, list[Row]] = field(default_factory=dict)
+    lacunae: dict[str, list[Row]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    validation: list[Row] = field(default_factory=list)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether lengths are known: every volume has a voxel size, or, without volumes, the acquisition has."""
+        if self.volumes:
+            return all(volume.calibrated for volume in self.volumes.values())
+        return self.raw.acquisition.calibrated
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a truth exists to compare with, or the raw file says that it was simulated."""
+        source = self.raw.record.get("raw", {})
+        return bool(self.validation) or bool(source.get("simulated")) or _says_simulated(source.get("metadata", {}))
+
+    @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """The record of each store and document by its name, in the order of the workflow."""
+        found: dict[str, dict[str, Any] | None] = {
+            "raw": self.raw.record,
+            "projections": self.projections.record if self.projections else None,
+            "geometry": self.geometry,
+            "cupping": self.cupping,
+        }
+        found |= {name: volume.record for name, volume in self.volumes.items()}
+        found |= {f"bone/{name}": volume.record for name, volume in self.bones.items()}
+        found |= {f"model {name}": card for name, card in self.models.items()}
+        return {name: record for name, record in found.items() if record is not None}
+
+
+def open_results(
+    *,
+    scan: str,
+    raw: Path,
+    geometry: Path,
+    projections: Path | None = None,
+    sweep: Path | None = None,
+    cupping: Path | None = None,
+    cupping_slices: Path | None = None,
+    volumes: Iterable[Path] = (),
+    bones: Iterable[Path] = (),
+    tables: Iterable[Path] = (),
+    slice_tables: Iterable[Path] = (),
+    lacuna_tables: Iterable[Path] = (),
+    models: Iterable[Path] = (),
+    validation: Path | None = None,
+) -> Results:
+    """Open the results of one scan; raises StoreError naming the file that is missing or damaged."""
+    return Results(
+        scan=scan,
+        raw=open_projections(raw),
+        projections=open_projections(projections, "line_integral") if projections else None,
+        geometry=read_document(geometry, "geometry"),
+        sweep=_read_arrays(sweep),
+        cupping=read_document(cupping, "cupping") if cupping else None,
+        cupping_slices=_read_arrays(cupping_slices),
+        volumes=_in_order({_stem(path): open_volume(path, QUANTITIES) for path in volumes}),
+        bones=_in_order({_stem(path): open_volume(path, "label") for path in bones}),
+        metrics=_in_order({_stem(path): _read_rows(path) for path in tables}),
+        slices=_in_order({_stem(path): _read_rows(path) for path in slice_tables}),
+        lacunae=_in_order({_stem(path): _read_rows(path) for path in lacuna_tables}),
+        models={Path(path).stem: read_document(path, "model") for path in models},
+        validation=_read_rows(validation) if validation else [],
+    )
+
+
+def display_name(volume: str) -> str:
+    """What a reader calls a volume."""
+    return VOLUME_NAMES.get(volume, volume)
+
+
+def _stem(path: Path) -> str:
+    """The volume's name: morphometry/denoised_slices.csv and bone/denoised.zarr/manifest.json belong to "denoised"."""
+    stem = store_folder(path).stem
+    return stem.removesuffix("_slices").removesuffix("_lacunae")
+
+
+def _in_order(found: dict[str, Any]) -> dict[str, Any]:
+    known = list(VOLUME_NAMES)
+    return dict(
+        sorted(found.items(), key=lambda item: (known.index(item[0]) if item[0] in known else len(known), item[0]))
+    )
+
+
+def _read_rows(path: Path) -> list[Row]:
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return [dict(row) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StoreError(f"{path}: not a readable table ({error}); run the stage that writes it again") from None
+
+
+def _read_arrays(path: Path | None) -> dict[str, np.ndarray]:
+    if path is None:
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(
+            f"{path}: not a readable picture archive ({error}); run the stage that writes it again"
+        ) from None
+
+
+def _says_simulated(metadata: dict[str, Any]) -> bool:
+    return any("simulat" in str(value).lower() for value in metadata.values())

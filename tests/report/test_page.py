@@ -1,0 +1,182 @@
+"""The page as a whole: what it must say for full, minimal and uncalibrated results."""
+
+import csv
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import pytest
+
+from xrmflow.report.page import page
+from xrmflow.report.results import open_results
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+SECTIONS = [
+    *("summary", "slices", "numbers", "truth", "bone", "distributions", "detector", "centre", "cupping", "networks"),
+    *("notes", "methods", "acquisition", "provenance", "glossary"),
+]
+
+
+RENDERED: dict[tuple, str] = {}
+
+
+def render(folder, params, created=NOON) -> str:
+    """The page, made once for the same results and settings."""
+    key = (folder.root, params.canonical(), created)
+    if key not in RENDERED:
+        RENDERED[key] = fresh(folder, params, created)
+    return RENDERED[key]
+
+
+def fresh(folder, params, created=NOON) -> str:
+    return page(open_results(scan=folder.root.name, **folder.paths), params, version="9.9", created=created)
+
+
+class Words(HTMLParser):
+    """Visible text, ids, and what tags refer to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids, self.references, self.alts, self.chunks, self.titles, self.hidden = [], [], [], [], [], 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if tag == "section" else []
+        self.references += [found[k] for k in ("src", "href", "action", "data", "poster") if k in found]
+        self.titles += [found["title"]] if "title" in found else []
+        if tag == "img":
+            self.alts.append(found.get("alt"))
+        if tag in ("script", "style"):
+            self.hidden += 1
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self.hidden -= 1
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.chunks.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.chunks).split())
+
+
+@pytest.fixture(params=["full", "minimal", "uncalibrated"])
+def any_folder(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_every_section_is_there_whatever_was_run(any_folder, params):
+    assert Words(render(any_folder, params)).ids == SECTIONS
+
+
+def test_nothing_is_loaded_from_elsewhere(any_folder, params):
+    html = render(any_folder, params)
+    references = Words(html).references
+    assert references
+    assert all(r.startswith(("data:", "#")) for r in references)
+    assert not re.search(r"https?://|url\(\s*[^#]|@import|//cdn", html)
+    assert "default-src 'none'" in html
+
+
+def test_page_stays_below_five_megabytes(full, params):
+    assert len(render(full, params.model_copy(update={"slices_shown": 24}))) < 5e6
+
+
+def test_every_picture_says_what_it_shows(any_folder, params):
+    alts = Words(render(any_folder, params)).alts
+    assert alts
+    assert all(alts)
+
+
+def test_text_of_notes_and_names_is_escaped(full, params):
+    html = render(full, params.model_copy(update={"title": "<b>A & B</b>", "medium": "<img src=x onerror=alert(1)>"}))
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(&#39;note&#39;)&lt;/script&gt; &amp; 2 &lt; 3" in html
+    assert "<b>A & B</b>" not in html
+    assert "<img src=x" not in html
+    assert "scan <one>.txrm" in Words(html).text
+
+
+def test_metric_numbers_equal_the_table(full, params):
+    titles = Words(render(full, params)).titles
+    for path in full.paths["tables"]:
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                assert row["value"] in titles
+
+
+def test_validation_numbers_equal_the_table_and_are_marked_simulated(full, params):
+    words = Words(render(full, params))
+    with full.paths["validation"].open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["value"] for row in rows} <= set(words.titles)
+    assert "SIMULATED" in words.text
+    assert words.text.count("within limit") == 3
+    assert words.text.count("outside limit") == 1
+    assert "3 of 4 limits held" in words.text
+
+
+def test_bias_of_a_network_is_shown_and_flagged(full, params):
+    text = Words(render(full, params)).text
+    assert "+2.0 %" in text
+    assert "more than 5 %: BV/TV −10.0 % (super-resolved)" in text
+
+
+def test_what_was_not_run_says_why(minimal, params):
+    text = Words(render(minimal, params)).text
+    for line in (
+        "Noise2Inverse: not run: no model.",
+        "Super-resolution: not run: no model.",
+        "Morphometry: not run: no volume was measured.",
+        "Masks: not run: no volume was segmented.",
+        "Beam hardening (cupping): not run: not asked for in the settings.",
+        "Comparison with the truth: not run: measured scan: the true answer is not known.",
+        "Detector correction, before and after: not run: the line integrals were not kept.",
+    ):
+        assert line in text
+
+
+def test_uncalibrated_data_say_so_and_show_no_metric_length(uncalibrated, params):
+    text = Words(render(uncalibrated, params)).text
+    assert "uncalibrated: lengths in voxels" in text
+    assert "1/voxel, uncalibrated" in text
+    assert "voxels (uncalibrated)" in text
+    assert not re.search(r"\d (µm|mm)\b|1/cm|µm³", text)
+
+
+def test_two_slices_show_no_section_along_the_axis(uncalibrated, params):
+    text = Words(render(uncalibrated, params)).text
+    assert "Only 2 slices: no coronal or sagittal section is shown." in text
+    assert "Coronal," not in text
+
+
+def test_units_and_thresholds_are_stated(full, params):
+    text = Words(render(full, params)).text
+    assert re.search(r"Grey window −?[\d.]+ \(black\) to [\d.]+ \(white\) 1/cm", text)
+    assert "Dashed, the threshold: FDK 2.4 1/cm" in text
+    assert "Tb.Th trabecular thickness" in text
+
+
+def test_gaps_in_the_methods_are_named_and_filled_by_the_settings(full, params):
+    stated = params.model_copy(update={"medium": "PBS", "sample_description": "mouse tibia"})
+    assert "Scanning medium not stated" in Words(render(full, params)).text
+    text = Words(render(full, stated)).text
+    assert "medium: PBS; tube potential: 80 kV; tube current: 120 µA" in text
+    assert "Sample: mouse tibia." in text
+    assert "Scanning medium" not in text.split("items are not stated:")[1].split(".")[0]
+
+
+def test_provenance_leads_back_to_the_source(full, params):
+    text = Words(render(full, params)).text
+    assert "ab" * 32 in text
+    assert all(stage in text for stage in ("ingest", "flatfield", "align", "fdk", "n2i_apply", "sr_apply", "segment"))
+
+
+def test_same_results_give_the_same_page_but_for_the_time(full, params):
+    first, again = render(full, params), fresh(full, params)
+    later = render(full, params, NOON.replace(year=2031))
+    assert first == again
+    assert later == first.replace("2 January 2026", "2 January 2031")

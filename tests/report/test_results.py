@@ -1,0 +1,39 @@
+"""Opening results: names, order, faults."""
+
+import pytest
+
+from xrmflow.errors import StoreError
+from xrmflow.report.results import open_results
+
+
+def test_parts_are_named_after_their_volume_in_the_order_of_the_workflow(full):
+    paths = full.paths | {"volumes": full.paths["volumes"][::-1], "tables": full.paths["tables"][::-1]}
+    results = open_results(scan="s", **paths)
+    for found in (results.volumes, results.bones, results.metrics, results.slices, results.lacunae):
+        assert list(found) == ["volume", "denoised", "superres"]
+    assert list(results.models) == ["n2i", "sr"]
+
+
+def test_a_simulated_scan_is_known_without_its_truth(full):
+    assert open_results(scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"]).simulated
+
+
+def test_a_measured_scan_is_not_called_simulated(minimal):
+    assert not open_results(scan="s", **minimal.paths).simulated
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("validation", b"\xff\xfe\x00"), ("sweep", b"PK no archive"), ("cupping", b"{"), ("validation", None)],
+)
+def test_a_damaged_or_missing_file_is_named(full, tmp_path, name, content):
+    path = tmp_path / "damaged"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        open_results(scan="s", **(full.paths | {name: path}))
+
+
+def test_a_wrong_quantity_is_refused(full):
+    with pytest.raises(StoreError, match="expected quantity line_integral, got counts"):
+        open_results(scan="s", **(full.paths | {"projections": full.paths["raw"]}))
