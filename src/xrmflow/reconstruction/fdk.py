@@ -8,24 +8,17 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
-from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors.columns import MARGIN
 from xrmflow.projectors.matrices import is_upright, source_distances, voxel_to_pixel
 from xrmflow.projectors.transform import add_backprojection, backproject
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
+from xrmflow.reconstruction.grids import natural_grid as natural_grid
 from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
 from xrmflow.reconstruction.weights import cosine_weights, view_weights
 
 logger = logging.getLogger(__name__)
-
-
-def natural_grid(acquisition: Acquisition) -> VolumeGrid:
-    """One voxel a pixel: (rows, cols, cols) voxels of a pixel's size at the axis, centred on it, slices at the rows."""
-    voxel = acquisition.voxel_mm
-    height = voxel * ((acquisition.rows - 1) / 2 - acquisition.midplane_px)
-    return VolumeGrid((acquisition.rows, acquisition.cols, acquisition.cols), voxel, (0.0, 0.0, height))
 
 
 def fdk(
@@ -114,7 +107,8 @@ def fdk_slabs(
         track: shows progress.
 
     Raises:
-        ValueError: shapes that do not fit, projections that are not finite, or too small a budget.
+        ValueError: shapes that do not fit, or projections that are not finite.
+        SettingsError: too small a budget for a single slice.
     """
     _check_shapes(projections, volume, geometry, grid)
     matrices = voxel_to_pixel(geometry, grid)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xrmflow.arrays import blocks
+from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.projectors.columns import MARGIN
 
@@ -69,7 +70,7 @@ def plan_slabs(
         truncation_px: columns added on each side before filtering.
 
     Raises:
-        ValueError: not even single slices fit.
+        SettingsError: not even single slices fit.
     """
     heights = [grid.shape[0], *range((grid.shape[0] - 1) // CHUNK * CHUNK, 0, -CHUNK), *SMALL]
     smallest = 0
@@ -82,7 +83,10 @@ def plan_slabs(
                 return plan
             smallest = plan.total_bytes
     needed, given = smallest / 1e9, memory_bytes / 1e9
-    raise ValueError(f"memory_gb: expected at least {needed:.2f} for this scan and grid, got {given:.2f}")
+    raise SettingsError(
+        f"fdk.memory_gb: expected at least {needed:.2f} for this scan and grid, got {given:.2f}; "
+        "allow more, or reconstruct fewer or larger voxels"
+    )
 
 
 def _plan(

@@ -1,0 +1,103 @@
+"""The kernels against plain torch, in every orientation, and the oracle's own gradients to the geometry."""
+
+import numpy as np
+import pytest
+import torch
+
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.projectors import oracle
+from xrmflow.projectors.transform import backproject, project
+
+GRID = VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4))
+
+
+def acquisition(beam="cone", **turned):
+    rng = np.random.default_rng(0)
+    return Acquisition(
+        beam=beam,
+        angles_deg=tuple(np.linspace(0, 360, 7, endpoint=False) + 3),
+        rows=9,
+        cols=11,
+        pixel_mm=1.6,
+        source_to_axis_mm=40.0 if beam == "cone" else None,
+        source_to_detector_mm=60.0 if beam == "cone" else None,
+        centre_px=5.3,
+        midplane_px=3.8,
+        shift_u_px=tuple(rng.normal(size=7)),
+        shift_v_px=tuple(rng.normal(size=7)),
+        **turned,
+    )
+
+
+def random(shape, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+def anywhere(beam):
+    """Views from random directions, the pole included: nothing lines up with anything."""
+    generator = torch.Generator().manual_seed(3)
+    towards = torch.nn.functional.normalize(torch.randn((6, 3), dtype=torch.float64, generator=generator), dim=1)
+    towards[0] = torch.tensor([0.05, 0.02, 1.0])
+    u = torch.linalg.cross(towards, torch.randn((6, 3), dtype=torch.float64, generator=generator))
+    v = torch.linalg.cross(towards, u) * 0.9
+    source = -40 * towards if beam == "cone" else towards
+    return ScanGeometry(beam, source, 20 * towards + 0.4, u, v, 9, 11)
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+@pytest.mark.parametrize("turned", [{}, {"slant_deg": 4.0}, {"roll_deg": 2.0, "tilt_deg": 3.0}, {"roll_deg": 180.0}])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+def test_kernels_equal_the_oracle(beam, turned, dtype, limit):
+    geometry = scan_geometry(acquisition(beam, **turned))
+    for fast, slow, shape in ((project, oracle.project, GRID.shape), (backproject, oracle.backproject, (7, 9, 11))):
+        data = random(shape, dtype)
+        expected = slow(data, geometry, GRID)
+        torch.testing.assert_close(
+            fast(data, geometry, GRID), expected, rtol=0, atol=limit * float(expected.abs().max())
+        )
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+def test_kernels_equal_the_oracle_from_any_direction(beam):
+    geometry = anywhere(beam)
+    for fast, slow, shape in ((project, oracle.project, GRID.shape), (backproject, oracle.backproject, (6, 9, 11))):
+        data = random(shape)
+        expected = slow(data, geometry, GRID)
+        assert float(expected.abs().max()) > 0
+        torch.testing.assert_close(
+            fast(data, geometry, GRID), expected, rtol=0, atol=1e-12 * float(expected.abs().max())
+        )
+
+
+@pytest.mark.parametrize("operator", [oracle.project, oracle.backproject])
+def test_oracle_has_gradients_to_scalar_parameters_and_shifts(operator):
+    record = acquisition(roll_deg=1.0, tilt_deg=0.5)
+    data = random(GRID.shape if operator is oracle.project else (7, 9, 11))
+    names = ("centre_px", "roll_deg", "tilt_deg", "slant_deg")
+    values = [torch.tensor(getattr(record, name), dtype=torch.float64, requires_grad=True) for name in names]
+    shifts = torch.tensor(record.shifts_px, requires_grad=True)
+    weights = random((7, 9, 11) if operator is oracle.project else GRID.shape)
+
+    def loss(shifts, *values):
+        geometry = scan_geometry(record, shifts_px=shifts, **dict(zip(names, values, strict=True)))
+        return (operator(data, geometry, GRID) * weights).sum()
+
+    assert torch.autograd.gradcheck(loss, (shifts, *values), eps=1e-7, atol=1e-4, rtol=1e-4)
+
+
+def test_the_fast_transform_refuses_a_geometry_that_asks_for_gradients():
+    centre = torch.tensor(5.3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="geometry: expected vectors without gradient"):
+        project(random(GRID.shape), scan_geometry(acquisition(), centre_px=centre), GRID)
+
+
+def test_data_of_another_shape_or_type_is_refused():
+    geometry = scan_geometry(acquisition())
+    with pytest.raises(ValueError, match=r"volume: expected shape \(9, 13, 10\), got \(9, 13, 11\)"):
+        project(random((9, 13, 11)), geometry, GRID)
+    with pytest.raises(ValueError, match=r"projections: expected shape \(7, 9, 11\)"):
+        backproject(random((7, 11, 9)), geometry, GRID)
+    with pytest.raises(ValueError, match="volume: expected float32 or float64"):
+        project(torch.ones(GRID.shape, dtype=torch.int32), geometry, GRID)
