@@ -34,7 +34,7 @@ def test_magnified_regions_cover_the_same_square(full):
         scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
     ).volumes
     pictures = zooms(read_shown(volumes, 2), (0, 5), ReportSection(zoom_px=32)).pictures
-    assert [p.width for p in pictures] == [32, 32, 64]
+    assert [p.width for p in pictures] == [32, 32, 64, 32]
     assert len({(p.bar_fraction, p.bar_label) for p in pictures}) == 1
 
 

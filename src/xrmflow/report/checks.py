@@ -34,7 +34,7 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
 def worst(items: Iterable[Check]) -> State:
     """The state of the whole: that of its worst check."""
     states = {item.state for item in items}
-    return next((state for state in GRAVEST_FIRST if state in states), "info")
+    return next(state for state in GRAVEST_FIRST if state in states) if states else "info"
 
 
 def notes(results: Results) -> list[tuple[str, str, str]]:

@@ -151,7 +151,30 @@ def zooms(shown: list[Shown], grey_window: tuple[float, float], params: ReportSe
                 quality=params.jpeg_quality,
             )
         )
+    pictures += _taken_away(shown, rows, cols, params)
     return Gallery("The same region, magnified", pictures, window_text(grey_window, first.unit))
+
+
+def _taken_away(shown: list[Shown], rows: slice, cols: slice, params: ReportSection) -> list[Picture]:
+    """What denoising took away from the first volume: noise if all is well, structure if it blurs or invents."""
+    denoised = next((one for one in shown[1:] if one.name == "denoised"), None)
+    if denoised is None or denoised.volume.grid != shown[0].volume.grid:
+        return []
+    middle = shown[0].middle
+    difference = (shown[0].slices[middle] - denoised.slices[middle])[rows, cols]
+    span = float(np.percentile(np.abs(difference), 99)) or 1.0
+    return [
+        picture(
+            difference,
+            grey_window=(-span, span),
+            alt="difference of the first and the denoised volume in the magnified region",
+            caption=f"Taken away by denoising (±{span:.2g} {denoised.unit}): should hold noise only, no edges",
+            axes=AXES["axial"],
+            voxel_um=denoised.voxel_um,
+            longest_px=params.picture_px,
+            quality=params.jpeg_quality,
+        )
+    ]
 
 
 def _read(name: str, volume: Volume, heights: list[float]) -> Shown:
