@@ -8,18 +8,18 @@ import pytest
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 
-VALUES = dict(
-    beam="cone",
-    angles_deg=(0.0, 120.5, 240.25),
-    rows=4,
-    cols=6,
-    pixel_mm=0.1,
-    source_to_axis_mm=10.0,
-    source_to_detector_mm=40.0,
-    centre_px=2.6,
-    midplane_px=1.4,
-    shift_u_px=(0.1, 0.2, 0.3),
-)
+VALUES = {
+    "beam": "cone",
+    "angles_deg": (0.0, 120.5, 240.25),
+    "rows": 4,
+    "cols": 6,
+    "pixel_mm": 0.1,
+    "source_to_axis_mm": 10.0,
+    "source_to_detector_mm": 40.0,
+    "centre_px": 2.6,
+    "midplane_px": 1.4,
+    "shift_u_px": (0.1, 0.2, 0.3),
+}
 
 
 def test_record_survives_json():

@@ -13,19 +13,19 @@ POINT = VolumeGrid((1, 1, 1), 1.0)
 
 
 def acquisition(**changes):
-    values = dict(
-        beam="cone",
-        angles_deg=(0.0, 90.0, 200.0),
-        rows=21,
-        cols=31,
-        pixel_mm=2.0,
-        source_to_axis_mm=100.0,
-        source_to_detector_mm=200.0,
-        centre_px=15.0,
-        midplane_px=10.0,
-    )
+    values = {
+        "beam": "cone",
+        "angles_deg": (0.0, 90.0, 200.0),
+        "rows": 21,
+        "cols": 31,
+        "pixel_mm": 2.0,
+        "source_to_axis_mm": 100.0,
+        "source_to_detector_mm": 200.0,
+        "centre_px": 15.0,
+        "midplane_px": 10.0,
+    }
     if changes.get("beam") == "parallel":
-        values |= dict(source_to_axis_mm=None, source_to_detector_mm=None)
+        values |= {"source_to_axis_mm": None, "source_to_detector_mm": None}
     return Acquisition(**(values | changes))
 
 
@@ -115,14 +115,14 @@ def test_a_detector_seen_edge_on_is_refused_with_its_view():
     u = scan.u.clone()
     u[2] = scan.detector[2] - scan.source[2]
     edge_on = ScanGeometry("cone", scan.source, scan.detector, u, scan.v, 21, 31)
-    with pytest.raises(ValueError, match="geometry: .*edge-on in view 2"):
+    with pytest.raises(ValueError, match=r"geometry: .*edge-on in view 2"):
         voxel_to_pixel(edge_on, POINT)
 
 
 def test_a_source_on_the_axis_is_refused():
     scan = scan_geometry(acquisition())
     on_axis = ScanGeometry("cone", scan.source * torch.tensor([0, 0, 1.0]), scan.detector, scan.u, scan.v, 21, 31)
-    with pytest.raises(ValueError, match="geometry: .*rotation axis"):
+    with pytest.raises(ValueError, match=r"geometry: .*rotation axis"):
         source_distances(on_axis, POINT)
 
 

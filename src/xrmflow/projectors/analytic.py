@@ -49,21 +49,17 @@ def ellipsoid(
     samples: int = 1,
 ) -> Tensor:
     """The same ellipsoid on a grid, (z, y, x) float64; each voxel averaged over `samples`^3 points in it."""
-    fine = VolumeGrid(
-        (grid.shape[0] * samples, grid.shape[1] * samples, grid.shape[2] * samples),
-        grid.voxel_mm / samples,
-        grid.centre_mm,
-    )
-    first = fine.first_voxel_mm
+    fine = VolumeGrid(tuple(size * samples for size in grid.shape), grid.voxel_mm / samples, grid.centre_mm)  # type: ignore[arg-type]
     z, y, x = (
-        first[2 - axis] + fine.voxel_mm * torch.arange(size, dtype=torch.float64)
-        for axis, size in enumerate(fine.shape)
+        first + fine.voxel_mm * torch.arange(size, dtype=torch.float64) - centre
+        for first, size, centre in zip(fine.first_voxel_mm[::-1], fine.shape, centre_mm[::-1], strict=True)
     )
-    points = torch.stack(torch.broadcast_tensors(x, y[:, None], z[:, None, None]), dim=-1)
-    offset = points - torch.tensor(centre_mm, dtype=points.dtype)
-    inside = ((offset @ _to_unit_sphere(semi_axes_mm, turn_rad).T) ** 2).sum(dim=-1) <= 1
-    parts = inside.to(torch.float64)[None, None]
-    return attenuation_per_mm * torch.nn.functional.avg_pool3d(parts, samples)[0, 0]
+    a, b, c = _to_unit_sphere(semi_axes_mm, turn_rad)
+    # The turn is about z: two coordinates depend on (x, y) only, the third on z only. Slice by slice, to stay small.
+    flat = (a[0] * x + a[1] * y[:, None]) ** 2 + (b[0] * x + b[1] * y[:, None]) ** 2
+    slices = [(flat + (c[2] * heights[:, None, None]) ** 2 <= 1).double() for heights in z.split(samples)]
+    averaged = [torch.nn.functional.avg_pool3d(part[None], samples)[0, 0] for part in slices]
+    return attenuation_per_mm * torch.stack(averaged)
 
 
 def _to_unit_sphere(semi_axes_mm: tuple[float, float, float], turn_rad: float) -> Tensor:

@@ -1,7 +1,7 @@
 """The transform in plain torch: slow, readable, differentiable in data AND geometry; the kernels are tested against it.
 
-Same definitions as `xrmflow.projectors.transform`. Every step is a torch operation on the arrays of one view, so gradients
-reach the vectors of the geometry and, through `xrmflow.geometry.scan.scan_geometry`, its scalar parameters.
+Same definitions as `xrmflow.projectors.transform`. Every step is a torch operation on the arrays of one view, so
+gradients reach the vectors of the geometry and, through `xrmflow.geometry.scan.scan_geometry`, its scalar parameters.
 """
 
 import torch
