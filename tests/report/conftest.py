@@ -180,7 +180,7 @@ def write_volumes(
     threshold = "threshold_per_cm" if calibrated else "threshold_per_voxel"
     made = provenance(stage="segment") | {
         "settings": {
-            "gaussian_sigma_um" if calibrated else "gaussian_sigma_voxels": 2.0,
+            "sigma_um" if calibrated else "sigma_voxels": 2.0,
             "threshold_method": "fixed",
             threshold: 2.4 if calibrated else 0.24,
         }

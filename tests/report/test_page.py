@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from xrmflow.report import page as module
 from xrmflow.report.page import page
 from xrmflow.report.results import open_results
 
+STATED = {"title": "<b>A & B</b>", "medium": "<img src=x onerror=alert(1)>", "sample_description": "mouse tibia"}
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 SECTIONS = [
     *("summary", "slices", "numbers", "truth", "bone", "distributions", "detector", "centre", "cupping", "networks"),
@@ -81,8 +83,22 @@ def test_nothing_is_loaded_from_elsewhere(any_folder, params):
     assert "default-src 'none'" in html
 
 
-def test_page_stays_below_five_megabytes(full, params):
-    assert len(render(full, params.model_copy(update={"slices_shown": 24}))) < 5e6
+def test_page_of_everything_stays_below_five_megabytes(full, params):
+    assert 2e5 < len(render(full, params)) < 5e6
+
+
+def test_pictures_shrink_until_the_page_fits(minimal, params, monkeypatch):
+    tried = []
+
+    def rendered(results, shown, params, **_):
+        tried.append(params.picture_px)
+        return "x" * params.picture_px * 10_000
+
+    monkeypatch.setattr(module, "_render", rendered)
+    assert len(fresh(minimal, params.model_copy(update={"picture_px": 800}))) <= 5e6
+    assert tried == [800, 640, 512, 409]
+    fresh(minimal, params.model_copy(update={"picture_px": 200, "page_megabytes": 0.5}))
+    assert tried[-1] == 160
 
 
 def test_every_picture_says_what_it_shows(any_folder, params):
@@ -91,8 +107,8 @@ def test_every_picture_says_what_it_shows(any_folder, params):
     assert all(alts)
 
 
-def test_text_of_notes_and_names_is_escaped(full, params):
-    html = render(full, params.model_copy(update={"title": "<b>A & B</b>", "medium": "<img src=x onerror=alert(1)>"}))
+def test_text_of_notes_and_settings_is_escaped(full, params):
+    html = render(full, params.model_copy(update=STATED))
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(&#39;note&#39;)&lt;/script&gt; &amp; 2 &lt; 3" in html
     assert "<b>A & B</b>" not in html
@@ -161,10 +177,9 @@ def test_units_and_thresholds_are_stated(full, params):
 
 
 def test_gaps_in_the_methods_are_named_and_filled_by_the_settings(full, params):
-    stated = params.model_copy(update={"medium": "PBS", "sample_description": "mouse tibia"})
     assert "Scanning medium not stated" in Words(render(full, params)).text
-    text = Words(render(full, stated)).text
-    assert "medium: PBS; tube potential: 80 kV; tube current: 120 µA" in text
+    text = Words(render(full, params.model_copy(update=STATED))).text
+    assert f"medium: {STATED['medium']}; tube potential: 80 kV; tube current: 120 µA" in text
     assert "Sample: mouse tibia." in text
     assert "Scanning medium" not in text.split("items are not stated:")[1].split(".")[0]
 
@@ -176,7 +191,5 @@ def test_provenance_leads_back_to_the_source(full, params):
 
 
 def test_same_results_give_the_same_page_but_for_the_time(full, params):
-    first, again = render(full, params), fresh(full, params)
-    later = render(full, params, NOON.replace(year=2031))
-    assert first == again
-    assert later == first.replace("2 January 2026", "2 January 2031")
+    later = fresh(full, params, NOON.replace(year=2031))
+    assert later == render(full, params).replace("2 January 2026", "2 January 2031")

@@ -41,6 +41,12 @@ class ReportSection(Section):
     window_high_percentile: float = Field(
         99.8, ge=0, le=100, description="Grey value shown white, percentile of the volume."
     )
+    page_megabytes: float = Field(
+        5.0,
+        ge=1,
+        le=100,
+        description="Size of the page, 1e6 bytes: pictures are made smaller until it fits, as far as possible.",
+    )
     bias_percent: float = Field(
         5.0,
         gt=0,

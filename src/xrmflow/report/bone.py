@@ -170,6 +170,7 @@ def _mask_pictures(one: Shown, bone: Volume, grey_window: tuple[float, float], p
                 caption=f"Slice {one.indices[place]}, {what}",
                 axes=AXES["axial"],
                 voxel_um=one.voxel_um,
+                longest_px=params.picture_px,
                 quality=params.jpeg_quality,
             )
         )

@@ -13,7 +13,6 @@ from xrmflow.report.blocks import Picture
 BONE, LACUNA, CANAL = 2, 3, 4
 OUTLINES = {BONE: (255, 176, 32), LACUNA: (64, 208, 255), CANAL: (255, 96, 168)}
 SHARP_BELOW_PX = 400
-OVERLAY_PX = 560
 
 
 def window(sample: np.ndarray, low_percentile: float, high_percentile: float) -> tuple[float, float]:
@@ -36,18 +35,14 @@ def upright(image: np.ndarray) -> np.ndarray:
     return image[::-1]
 
 
-def shrink(image: np.ndarray, longest_px: int) -> tuple[np.ndarray, int]:
-    """Average blocks so that no edge exceeds `longest_px`; returns the image and the block's edge.
-
-    An axis shorter than the block is averaged over its whole length.
-    """
-    factor = math.ceil(max(image.shape[:2]) / longest_px)
-    if factor <= 1:
-        return image, 1
-    rows, cols = (min(factor, n) for n in image.shape[:2])
-    height, width = image.shape[0] // rows * rows, image.shape[1] // cols * cols
-    blocks = image[:height, :width].reshape(height // rows, rows, width // cols, cols)
-    return blocks.mean(axis=(1, 3)), factor
+def shrink(image: np.ndarray, longest_px: int) -> np.ndarray:
+    """Average over areas so that no edge exceeds `longest_px` (float32); smaller images are returned as they are."""
+    scale = longest_px / max(image.shape)
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(n * scale)) for n in image.shape)
+    resized = Image.fromarray(np.nan_to_num(image).astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(resized)
 
 
 def data_uri(pixels: np.ndarray, *, quality: int | None = None) -> str:
@@ -97,7 +92,7 @@ def picture(
         quality: of JPEG.
         rows_upwards: row 0 at the bottom, as for slices; False for sinograms.
     """
-    small, _ = shrink(np.asarray(image, dtype=np.float64), longest_px)
+    small = shrink(np.asarray(image, dtype=np.float64), longest_px)
     pixels = grey(upright(small) if rows_upwards else small, *grey_window)
     fraction, label = _bar(image.shape[1], voxel_um) if axes else (0.0, "")
     return _picture(pixels, alt=alt, caption=caption, axes=axes, bar=(fraction, label), quality=quality)
@@ -112,15 +107,16 @@ def overlay(
     caption: str,
     axes: str = "",
     voxel_um: float | None = None,
+    longest_px: int = 560,
     quality: int = 82,
 ) -> Picture:
     """A slice with its mask drawn as outlines: bone amber, lacunae blue, canals pink; outside the VOI darkened.
 
     `labels` has the shape of `image`: 0 outside the VOI, 1 marrow, 2 bone, 3 lacuna, 4 canal.
     """
-    step = max(1, math.ceil(max(image.shape) / (2 * OVERLAY_PX)))
+    step = max(1, math.ceil(max(image.shape) / (2 * longest_px)))
     image, labels = image[::step, ::step], np.asarray(labels)[::step, ::step]
-    factor = max(1, OVERLAY_PX // max(image.shape))
+    factor = max(1, longest_px // max(image.shape))
     pixels = np.repeat(_enlarge(grey(image, *grey_window), factor)[..., None], 3, axis=2)
     large = _enlarge(labels, factor)
     pixels[large == 0] //= 2

@@ -25,6 +25,13 @@ UNITS = {
     "deg": "°",
     "c": "°C",
 }
+THRESHOLDS = {
+    "threshold_per_cm": "1/cm",
+    "threshold_per_voxel": "1/voxel",
+    "threshold_per_mm": "1/mm",
+    "threshold_grey": "",
+}
+SIGMAS = {"sigma_um": "µm", "sigma_voxels": "voxels"}
 PARAGRAPH = (
     "Sample: {0[Sample]}. Scans were taken in a {beam} beam (medium: {0[Scanning medium]}; tube potential: "
     "{0[Tube potential]}; tube current: {0[Tube current]}; filter: {0[X-ray filter]}; exposure: {0[Exposure]}) with "
@@ -148,55 +155,50 @@ def _segment(results: Results, describe: Any) -> str:
     return "; ".join(f"{display_name(name)}: {text}" for name, text in said.items())
 
 
+def recorded(record: Mapping[str, Any], name: str) -> Any:
+    """A value by its name: from a record, the records within it, or the settings it was made with; None when absent."""
+    for place in (
+        record,
+        *(v for k, v in record.items() if isinstance(v, dict) and k != "provenance"),
+        settings_of(record),
+    ):
+        if place.get(name) is not None:
+            return place[name]
+    return None
+
+
+def threshold_of(record: Mapping[str, Any]) -> tuple[float | None, str]:
+    """The grey value that separated bone from the rest and its unit, as the mask's record tells it."""
+    for name, unit in THRESHOLDS.items():
+        value = recorded(record, name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value), unit
+    return None, ""
+
+
 def _filter(record: Mapping[str, Any]) -> str:
-    for name, value in settings_of(record).items():
-        if "sigma" in name or "gauss" in name:
-            unit = "voxels" if "voxel" in name or name.endswith("_px") else "µm" if name.endswith("um") else ""
-            return f"Gaussian, sigma {number(value)} {unit}".strip() if value else "none"
+    for name, unit in SIGMAS.items():
+        value = recorded(record, name)
+        if value is not None:
+            return f"Gaussian, sigma {number(value)} {unit}" if value else "none"
     return ""
 
 
 def _threshold(record: Mapping[str, Any]) -> str:
-    settings = settings_of(record)
-    method = str(settings.get("threshold_method", settings.get("method", ""))).replace("_", " ")
+    method = str(recorded(record, "threshold_method") or "").replace("_", " ")
     value, unit = threshold_of(record)
+    density = recorded(record, "threshold_mgha_cm3")
     words = [method] if method else []
-    words += [f"threshold {number(value)} {unit}".strip()] if value is not None else []
+    words += [f"threshold {number(value)} {unit}"] if value is not None else []
+    words += [f"{number(density)} mgHA/cm³"] if density is not None else []
     return ", ".join(words)
-
-
-def threshold_of(record: Mapping[str, Any]) -> tuple[float | None, str]:
-    """The grey value that separated bone, with its unit, as the mask's record or its settings tell it."""
-    places = (record, record.get("segmentation") or {}, record.get("segment") or {}, settings_of(record))
-    for place in places:
-        for name, value in place.items():
-            if name.startswith("threshold") and isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value), _threshold_unit(name)
-    return None, ""
-
-
-def _threshold_unit(name: str) -> str:
-    for ending, unit in (
-        ("per_mm", "1/mm"),
-        ("per_cm", "1/cm"),
-        ("per_voxel", "1/voxel"),
-        ("mgha_cm3", "mgHA/cm³"),
-        ("mg_cm3", "mgHA/cm³"),
-    ):
-        if ending in name.lower():
-            return unit
-    return ""
 
 
 def _density(results: Results) -> str:
     for volume in results.bones.values():
-        for name, value in {**volume.record, **settings_of(volume.record)}.items():
-            if ("calibration" in name or "mgha" in name.lower()) and value:
-                return (
-                    ", ".join(f"{k} {number(v)}" for k, v in value.items())
-                    if isinstance(value, dict)
-                    else number(value)
-                )
+        line = recorded(volume.record, "density_calibration")
+        if isinstance(line, dict):
+            return ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in line.items())
     return "uncalibrated (grey values are attenuation)"
 
 
@@ -204,14 +206,11 @@ def _voi(record: Mapping[str, Any]) -> str:
     grid = record["grid"]
     unit, size = ("mm", grid["voxel_mm"]) if record["calibrated"] else ("voxels (uncalibrated)", 1)
     extent = " × ".join(number(n * size) for n in reversed(grid["shape"])) + f" {unit}"
-    voi = settings_of(record).get("voi") or {
-        k: v for k, v in settings_of(record).items() if k.startswith("voi") and v is not None
-    }
-    return f"{extent} (x × y × z), {_words(voi) if voi else 'the whole volume'}"
-
-
-def _words(value: Any) -> str:
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    kind = {"periosteal": "inside the outer surface of the bone", "whole": "the whole volume"}
+    words = [f"{extent} (x × y × z)", kind.get(str(recorded(record, "voi")), "the whole volume")]
+    slices = recorded(record, "voi_slices")
+    words += [f"slices {slices[0]} to {slices[1] - 1}"] if slices and slices != [0, grid["shape"][0]] else []
+    return ", ".join(words)
 
 
 def _algorithms(results: Results) -> str:

@@ -14,8 +14,11 @@ from xrmflow.report.checks import checks, worst
 from xrmflow.report.glossary import entries
 from xrmflow.report.methods import NOT_STATED, checklist, paragraph
 from xrmflow.report.results import Results
+from xrmflow.report.volumes import Shown
 
 TEMPLATES = Path(__file__).parent / "templates"
+SMALLER, LEAST_PX = 0.8, 160
+"""Pictures of a page that is too large shrink by this factor, down to this edge (pixels)."""
 
 
 def page(results: Results, params: ReportSection, *, version: str, created: datetime) -> str:
@@ -27,7 +30,16 @@ def page(results: Results, params: ReportSection, *, version: str, created: date
         version: of the package, for the header and the methods paragraph.
         created: written in the header; the page is otherwise the same for the same results.
     """
-    summary = checks(results, params)
+    shown = volumes.read_shown(results.volumes, params.slices_shown)
+    while True:
+        text = _render(results, shown, params, version=version, created=created)
+        smaller = int(params.picture_px * SMALLER)
+        if len(text) <= params.page_megabytes * 1e6 or smaller < LEAST_PX:
+            return text
+        params = params.model_copy(update={"picture_px": smaller})
+
+
+def _render(results: Results, shown: list[Shown], params: ReportSection, *, version: str, created: datetime) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -36,6 +48,7 @@ def page(results: Results, params: ReportSection, *, version: str, created: date
         lstrip_blocks=True,
     )
     environment.filters["csv_uri"] = lambda text: f"data:text/csv;charset=utf-8,{quote(text)}"
+    summary = checks(results, params)
     return environment.get_template("page.html.jinja").render(
         title=params.title or f"Bone report of {results.scan}",
         scan=results.scan,
@@ -44,32 +57,31 @@ def page(results: Results, params: ReportSection, *, version: str, created: date
         simulated=results.simulated,
         calibrated=results.calibrated,
         overall=worst(summary),
-        sections=_sections(results, params, Checks("Checks", summary), version),
+        sections=_sections(results, shown, params, Checks("Checks", summary), version),
         css=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "slider.js").read_text(encoding="utf-8")),
     )
 
 
-def _sections(results: Results, params: ReportSection, summary: Checks, version: str) -> list[Section]:
-    shown = volumes.read_shown(results.volumes, params.slices_shown)
-    grey_window = volumes.common_window(shown, params) if shown else (0.0, 1.0)
+def _sections(
+    results: Results, shown: list[Shown], params: ReportSection, summary: Checks, version: str
+) -> list[Section]:
+    window = volumes.common_window(shown, params) if shown else (0.0, 1.0)
     return [
         Section("summary", "Summary", [summary]),
-        Section("slices", "Slices", _pictures(results, shown, grey_window, params)),
+        Section("slices", "Slices", _pictures(shown, window, params)),
         Section("numbers", "Numbers", bone.metrics(results, params)),
         Section(
-            "truth", "Comparison with the truth" + (" (SIMULATED)" if results.simulated else ""), bone.truth(results)
+            "truth", f"Comparison with the truth{' (SIMULATED)' if results.simulated else ''}", bone.truth(results)
         ),
         Section(
-            "bone",
-            "Segmentation",
-            [*bone.grey_levels(results, shown), *bone.masks(results, shown, grey_window, params)],
+            "bone", "Segmentation", [*bone.grey_levels(results, shown), *bone.masks(results, shown, window, params)]
         ),
         Section("distributions", "Distributions", bone.distributions(results)),
         Section("detector", "Detector correction", corrections.detector(results, params)),
         Section("centre", "Centre of rotation", corrections.centre(results, params)),
         Section("cupping", "Beam hardening", corrections.hardening(results, params)),
-        Section("networks", "Networks", _networks(results, shown, grey_window, params)),
+        Section("networks", "Networks", _networks(results, shown, window, params)),
         Section("notes", "Notes and assumptions", record.remarks(results)),
         Section("methods", "Methods", _methods(results, params, version)),
         Section("acquisition", "Acquisition and settings", [*record.acquisition(results), *record.settings(results)]),
@@ -78,9 +90,7 @@ def _sections(results: Results, params: ReportSection, summary: Checks, version:
     ]
 
 
-def _pictures(
-    results: Results, shown: list[volumes.Shown], grey_window: tuple[float, float], params: ReportSection
-) -> list[Block]:
+def _pictures(shown: list[Shown], grey_window: tuple[float, float], params: ReportSection) -> list[Block]:
     if not shown:
         return [NotRun("Reconstruction", "no volume was written")]
     blocks: list[Block] = [Text(f"Anatomy: {params.anatomical_axes}.")] if params.anatomical_axes else []
@@ -92,8 +102,14 @@ def _pictures(
     ]
 
 
+def _segmentation(
+    results: Results, shown: list[Shown], grey_window: tuple[float, float], params: ReportSection
+) -> list[Block]:
+    return [*bone.grey_levels(results, shown), *bone.masks(results, shown, grey_window, params)]
+
+
 def _networks(
-    results: Results, shown: list[volumes.Shown], grey_window: tuple[float, float], params: ReportSection
+    results: Results, shown: list[Shown], grey_window: tuple[float, float], params: ReportSection
 ) -> list[Block]:
     blocks: list[Block] = [volumes.zooms(shown, grey_window, params)] if len(shown) > 1 else []
     blocks += corrections.network("n2i", "Noise2Inverse", "denoised", results)

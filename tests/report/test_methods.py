@@ -1,0 +1,29 @@
+"""What the methods paragraph reads from records and settings."""
+
+import pytest
+
+from xrmflow.report.methods import named, recorded, threshold_of
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"threshold_per_mm": 0.2, "threshold_per_cm": 2.0}, (2.0, "1/cm")),
+        ({"segmentation": {"threshold_per_voxel": 0.004}}, (0.004, "1/voxel")),
+        ({"provenance": {"settings": {"threshold_per_cm": 3}}}, (3.0, "1/cm")),
+        ({"threshold_per_cm": None, "threshold_method": "otsu"}, (None, "")),
+    ],
+)
+def test_threshold_is_found_with_its_unit(record, expected):
+    assert threshold_of(record) == expected
+
+
+def test_what_was_done_goes_before_what_was_asked_for():
+    record = {"segmentation": {"sigma_um": 1.9}, "provenance": {"settings": {"sigma_um": 2.0}, "sigma_um": 5.0}}
+    assert recorded(record, "sigma_um") == 1.9
+
+
+def test_units_leave_the_name():
+    assert named("tube_voltage_kv", "80") == ("tube voltage", "80 kV")
+    assert named("program", "x") == ("program", "x")
+    assert named("s", "x") == ("s", "x")
