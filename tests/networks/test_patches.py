@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from xrmflow.networks.patches import PatchPool, cut_boxes, usable_neighbours, usable_patch
+from xrmflow.errors import SettingsError
+from xrmflow.networks.patches import PatchPool, cut_boxes, fitted_plan
+from xrmflow.networks.training import Plan
 
 
 def pool_of(volume, *, resident=10, memory_bytes=1e9, **options):
@@ -69,11 +71,13 @@ def test_volumes_too_small_for_a_patch_are_named():
 
 
 def test_neighbours_need_slices():
-    assert usable_neighbours(1, [(3, 9, 9), (50, 9, 9)]) == 1
-    assert usable_neighbours(1, [(2, 9, 9), (50, 9, 9)]) == 0
+    plan = Plan(steps=1, neighbours=1)
+    assert fitted_plan(plan, [(3, 90, 90), (50, 90, 90)]) == plan
+    assert fitted_plan(plan, [(2, 90, 90), (50, 90, 90)]).neighbours == 0
 
 
 def test_patch_fits_the_smallest_slice():
-    assert usable_patch(64, [(2, 50, 90), (2, 200, 200)], multiple=8) == 48
-    with pytest.raises(ValueError, match=r"expected slices of at least 2\^levels = 8 pixels, got 7; lower levels"):
-        usable_patch(64, [(2, 50, 7)], multiple=8)
+    plan = Plan(steps=1, patch_px=64, levels=3)
+    assert fitted_plan(plan, [(9, 50, 90), (9, 200, 200)]).patch_px == 48
+    with pytest.raises(SettingsError, match=r"levels: .* 7 pixels, got 8; lower levels"):
+        fitted_plan(plan, [(9, 50, 7)])

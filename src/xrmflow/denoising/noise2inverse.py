@@ -10,15 +10,16 @@ differs in the architecture (residual U-Net) and in that neighbouring slices may
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, Writer, as_float32, untracked
-from xrmflow.networks.architectures import build
+from xrmflow.networks.architectures import fresh_network
 from xrmflow.networks.normalisation import Normalisation, evenly
-from xrmflow.networks.patches import Box, PatchPool, cut_boxes, usable_neighbours, usable_patch
+from xrmflow.networks.patches import Box, fitted_plan, patch_pool
 from xrmflow.networks.slicenet import SliceNetwork
 from xrmflow.networks.tiles import Region, apply_tiled
 from xrmflow.networks.training import Checkpoints, Losses, Plan, Precision, train
@@ -42,18 +43,40 @@ def interleaved(views: int, *, splits: int) -> list[slice]:
     return [slice(k, views, splits) for k in range(splits)]
 
 
+class Interleaved:
+    """A `Reader` of every K-th view of projections (view, row, col).
+
+    Args:
+        projections: Reader of all views.
+        views: the chosen ones, from `interleaved`.
+    """
+
+    def __init__(self, projections: Reader, views: slice) -> None:
+        self._projections = projections
+        self._views = range(projections.shape[0])[views]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(chosen views, row, col)."""
+        return (len(self._views), *self._projections.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """That of the projections."""
+        return self._projections.dtype
+
+    def __getitem__(self, selection: Any, /) -> Any:
+        """A block; the first selection is a slice of the chosen views."""
+        first, *rest = selection if isinstance(selection, tuple) else (selection,)
+        chosen = self._views[first]
+        return self._projections[(slice(chosen.start, chosen.stop, chosen.step), *rest)]
+
+
 def train_denoiser(
     scans: Sequence[Splits],
     *,
     validation: Sequence[Splits] = (),
     plan: Plan,
-    features: int = 16,
-    levels: int = 3,
-    neighbours: int = 1,
-    batch: int = 8,
-    patch: int = 64,
-    seed: int = 0,
-    memory_gb: float = 4.0,
     checkpoints: Checkpoints | None = None,
     device: torch.device | str = "cpu",
     track: Track = untracked,
@@ -64,13 +87,6 @@ def train_denoiser(
         scans: for each scan its K sub-reconstructions, Readers (z, y, x) of one shape and unit.
         validation: the same for scans that are not trained on.
         plan: see `xrmflow.networks.training.Plan`.
-        features: features of the U-Net.
-        levels: halvings of the U-Net.
-        neighbours: slices on each side as further input; 0 where a volume has too few slices.
-        batch: patches in a step.
-        patch: edge of a patch, pixels; reduced to the smallest slice, and to a multiple of 2^levels.
-        seed: decides initial weights and patches.
-        memory_gb: allowance for training volumes held in memory, 1e9 bytes.
         checkpoints: see `xrmflow.networks.training.train`.
         device: of the training.
         track: progress.
@@ -79,27 +95,19 @@ def train_denoiser(
         The network, the normalisation of its inputs and outputs, and the losses.
 
     Raises:
-        ValueError: splits of one scan differ in shape, fewer than two of them, or slices too small for the network.
+        ValueError: scans of different numbers of splits, or splits of one scan of different shapes.
+        SettingsError: slices too small for the network.
     """
     for splits in (*scans, *validation):
         _check_splits(splits, len(scans[0]))
-    shapes = [tuple(splits[0].shape) for splits in (*scans, *validation)]
-    neighbours, patch = usable_neighbours(neighbours, shapes), usable_patch(patch, shapes, multiple=2**levels)
+    plan = fitted_plan(plan, [tuple(splits[0].shape) for splits in (*scans, *validation)])
     normalisation = Normalisation.measured(_mean_slices(scans))
-    torch.manual_seed(seed)
-    network = build("unet", {"channels": 2 * neighbours + 1, "features": features, "levels": levels})
-
-    def sampler(chosen: Sequence[Splits], stream: int, share: float) -> "_Sampler":
-        pool = split_pool(chosen, patch=patch, neighbours=neighbours, seed=seed, memory_gb=share * memory_gb)
-        return _Sampler(pool, normalisation, batch=batch, stream=stream)
-
-    draw = sampler(scans, TRAINING, 0.8 if validation else 1.0)
-    validate = sampler(validation, VALIDATION, 0.2) if validation else None
+    share = 0.2 if validation else 0.0
     trained, losses = train(
-        network,
-        draw,
+        fresh_network(plan),
+        _Sampler(scans, normalisation, plan, stream=TRAINING, share=1 - share),
         plan=plan,
-        validate=validate,
+        validate=_Sampler(validation, normalisation, plan, stream=VALIDATION, share=share) if validation else None,
         checkpoints=checkpoints,
         device=device,
         track=track,
@@ -154,19 +162,6 @@ def leave_one_out(splits: np.ndarray) -> np.ndarray:
     return (splits.sum(axis=0) - splits) / (len(splits) - 1)
 
 
-def split_pool(scans: Sequence[Splits], *, patch: int, neighbours: int, seed: int, memory_gb: float) -> PatchPool:
-    """Patches whose channels are the splits."""
-    voxel_bytes = 4 * max(len(splits) for splits in scans)
-    shapes = [tuple(splits[0].shape) for splits in scans]
-    boxes = cut_boxes(shapes, voxel_bytes=voxel_bytes, memory_bytes=memory_gb * 1e9)
-
-    def load(box: Box) -> np.ndarray:
-        return np.stack([as_float32(split[box.region]) for split in scans[box.volume]])
-
-    resident = int(memory_gb * 1e9 / (voxel_bytes * max(box.voxels for box in boxes)))
-    return PatchPool(boxes, load, patch=patch, neighbours=neighbours, seed=seed, resident=resident)
-
-
 def _mean_slices(scans: Sequence[Splits]) -> Iterator[np.ndarray]:
     """Slices of the mean of the splits, spread evenly through each scan."""
     for splits in scans:
@@ -177,8 +172,15 @@ def _mean_slices(scans: Sequence[Splits]) -> Iterator[np.ndarray]:
 class _Sampler:
     """Batches (input, target): for each patch another split is the target, the mean of the rest the input."""
 
-    def __init__(self, pool: PatchPool, normalisation: Normalisation, *, batch: int, stream: int) -> None:
-        self._pool, self._normalisation, self._batch, self._stream = pool, normalisation, batch, stream
+    def __init__(
+        self, scans: Sequence[Splits], normalisation: Normalisation, plan: Plan, *, stream: int, share: float
+    ) -> None:
+        def load(box: Box) -> np.ndarray:
+            return np.stack([as_float32(split[box.region]) for split in scans[box.volume]])
+
+        shapes = [tuple(splits[0].shape) for splits in scans]
+        self._pool = patch_pool(shapes, load, plan, channels=len(scans[0]), share=share)
+        self._normalisation, self._batch, self._stream = normalisation, plan.batch, stream
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         patches = self._pool.draw(self._batch, step=step, stream=self._stream)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import torch
+
 from xrmflow.networks.slicenet import SliceNetwork
+from xrmflow.networks.training import Plan
 from xrmflow.networks.unet import UNet
 
 ARCHITECTURES: dict[str, type[SliceNetwork]] = {"unet": UNet}
@@ -20,6 +23,13 @@ def build(architecture: str, arguments: dict[str, Any]) -> SliceNetwork:
         return ARCHITECTURES[architecture](**arguments)
     except TypeError as error:
         raise ValueError(f"arguments of {architecture}: {error}") from None
+
+
+def fresh_network(plan: Plan) -> SliceNetwork:
+    """The untrained network of a training plan; its initial weights are decided by the plan's seed."""
+    torch.manual_seed(plan.seed)
+    arguments = {"channels": 2 * plan.neighbours + 1, "features": plan.features, "levels": plan.levels}
+    return build("unet", arguments)
 
 
 def name_of(network: SliceNetwork) -> str:

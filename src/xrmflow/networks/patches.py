@@ -6,11 +6,13 @@ and the number of the step alone, so that training resumed at step n sees what u
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xrmflow.arrays import blocks
+from xrmflow.errors import SettingsError
+from xrmflow.networks.training import Plan
 
 BOX = (64, 256, 256)
 
@@ -53,24 +55,55 @@ def cut_boxes(shapes: Sequence[tuple[int, ...]], *, voxel_bytes: int, memory_byt
     ]
 
 
-def usable_neighbours(wanted: int, shapes: Sequence[tuple[int, ...]]) -> int:
-    """Neighbouring slices on each side that every volume (z, y, x) has around at least one slice, else none (2-D)."""
-    return wanted if min(shape[0] for shape in shapes) > 2 * wanted else 0
+def fitted_plan(plan: Plan, shapes: Sequence[tuple[int, ...]]) -> Plan:
+    """The plan with a patch that fits every slice, and no neighbours where a volume has no slice with that many.
 
-
-def usable_patch(wanted: int, shapes: Sequence[tuple[int, ...]], *, multiple: int) -> int:
-    """The largest multiple of `multiple` within `wanted` and every slice.
+    Args:
+        plan: as asked for.
+        shapes: (z, y, x) of all volumes.
 
     Raises:
-        ValueError: there is none.
+        SettingsError: slices smaller than the pooling factor 2^levels.
     """
-    patch = min(wanted, *(min(shape[1:]) for shape in shapes)) // multiple * multiple
+    multiple, smallest = 2**plan.levels, min(min(shape[1:]) for shape in shapes)
+    patch = min(plan.patch_px, smallest) // multiple * multiple
     if patch < 1:
-        smallest = min(min(shape[1:]) for shape in shapes)
-        raise ValueError(
-            f"levels: expected slices of at least 2^levels = {multiple} pixels, got {smallest}; lower levels"
+        raise SettingsError(
+            f"levels: expected 2^levels to be at most the patch and the slice, {min(plan.patch_px, smallest)} pixels, "
+            f"got {multiple}; lower levels"
         )
-    return patch
+    deep_enough = min(shape[0] for shape in shapes) > 2 * plan.neighbours
+    return replace(plan, patch_px=patch, neighbours=plan.neighbours if deep_enough else 0)
+
+
+def patch_pool(
+    shapes: Sequence[tuple[int, ...]],
+    load: Callable[[Box], np.ndarray],
+    plan: Plan,
+    *,
+    channels: int,
+    share: float = 1.0,
+) -> "PatchPool":
+    """The pool of a plan.
+
+    Args:
+        shapes: (z, y, x) of each volume.
+        load: reads a box as float32 (channel, z, y, x).
+        plan: see `xrmflow.networks.training.Plan`.
+        channels: of a loaded box.
+        share: of the plan's memory.
+    """
+    voxel_bytes, memory_bytes = 4 * channels, share * plan.memory_gb * 1e9
+    boxes = cut_boxes(shapes, voxel_bytes=voxel_bytes, memory_bytes=memory_bytes)
+    resident = int(memory_bytes / (voxel_bytes * max(box.voxels for box in boxes)))
+    return PatchPool(
+        boxes,
+        load,
+        patch=plan.patch_px,
+        neighbours=plan.neighbours,
+        seed=plan.seed,
+        resident=len(boxes) if len(boxes) == len(shapes) else resident,
+    )
 
 
 class PatchPool:

@@ -25,6 +25,8 @@ from xrmflow.networks.slicenet import SliceNetwork
 Draw = Callable[[int], tuple[Tensor, Tensor]]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+VALIDATION_BATCHES = 8
+
 
 class Checkpoints(Protocol):
     """Where the state of an unfinished training is kept."""
@@ -40,21 +42,33 @@ class Plan:
 
     Attributes:
         steps: number of updates.
+        batch: patches in an update.
+        patch_px: edge of a patch, pixels; reduced to the smallest slice, and to a multiple of the pooling factor.
+        features: features of the U-Net at full resolution.
+        levels: halvings of the U-Net.
+        neighbours: slices on each side as further input; none where a volume has too few slices.
+        seed: decides initial weights and all patches.
         learning_rate: peak of the schedule: linear rise over the first 5 %, then half a cosine down to zero.
         average: decay of the moving average of the weights, per step; less at the start.
         record_steps: the losses are recorded, and a checkpoint is kept, after each so many steps.
-        validation_batches: how many batches the validation loss is the mean of.
         precision: "float32", "bfloat16" (multiplications only), or "auto": bfloat16 where the processor has it.
         max_minutes: stop early after so long; the result then depends on the machine's speed.
+        memory_gb: allowance for training volumes held in memory, 1e9 bytes.
     """
 
     steps: int
+    batch: int = 8
+    patch_px: int = 64
+    features: int = 16
+    levels: int = 3
+    neighbours: int = 1
+    seed: int = 0
     learning_rate: float = 3e-3
     average: float = 0.995
     record_steps: int = 100
-    validation_batches: int = 8
     precision: Precision = "auto"
     max_minutes: float | None = None
+    memory_gb: float = 4.0
 
 
 @dataclass
@@ -222,5 +236,5 @@ def _record(state: _State, window: list[float], validate: Draw | None, plan: Pla
     state.losses.train.append(sum(window) / len(window))
     if validate is not None:
         with torch.no_grad():
-            losses = [_loss(state.average, validate(i), dtype).item() for i in range(plan.validation_batches)]
+            losses = [_loss(state.average, validate(i), dtype).item() for i in range(VALIDATION_BATCHES)]
         state.losses.validation.append(sum(losses) / len(losses))

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, Writer, as_float32, untracked
+from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.networks.architectures import build
+from xrmflow.networks.architectures import fresh_network
 from xrmflow.networks.normalisation import Normalisation, evenly
-from xrmflow.networks.patches import Box, PatchPool, cut_boxes, usable_neighbours, usable_patch
+from xrmflow.networks.patches import Box, fitted_plan, patch_pool
 from xrmflow.networks.slicenet import SliceNetwork
 from xrmflow.networks.tiles import Region, apply_tiled
 from xrmflow.networks.training import Checkpoints, Losses, Plan, Precision, train
@@ -56,13 +57,6 @@ def train_superresolution(
     *,
     factor: int,
     plan: Plan,
-    features: int = 16,
-    levels: int = 2,
-    neighbours: int = 1,
-    batch: int = 8,
-    patch: int = 64,
-    seed: int = 0,
-    memory_gb: float = 4.0,
     checkpoints: Checkpoints | None = None,
     device: torch.device | str = "cpu",
     track: Track = untracked,
@@ -72,14 +66,7 @@ def train_superresolution(
     Args:
         pairs: the training objects.
         factor: voxel size of the low over that of the high-resolution volumes.
-        plan: see `xrmflow.networks.training.Plan`.
-        features: features of the U-Net.
-        levels: halvings of the U-Net.
-        neighbours: slices on each side as further input; 0 where a volume has too few slices.
-        batch: patches in a step.
-        patch: edge of a patch, pixels of the high resolution.
-        seed: decides initial weights and patches.
-        memory_gb: allowance for training volumes held in memory, 1e9 bytes.
+        plan: see `xrmflow.networks.training.Plan`; patches and neighbours are those of the high resolution.
         checkpoints: see `xrmflow.networks.training.train`.
         device: of the training.
         track: progress.
@@ -88,24 +75,21 @@ def train_superresolution(
         The network, the normalisation of its inputs and outputs, and the losses.
 
     Raises:
-        ValueError: voxel sizes do not have the ratio `factor`, or the volumes do not overlap or are too small.
+        SettingsError: voxel sizes do not have the ratio `factor`, or slices too small for the network.
+        ValueError: the volumes of a pair do not overlap.
     """
     for pair in pairs:
         _check_factor(pair, factor)
-    shapes = [_extent(pair.common) for pair in pairs]
-    neighbours, patch = usable_neighbours(neighbours, shapes), usable_patch(patch, shapes, multiple=2**levels)
+    plan = fitted_plan(plan, [_extent(pair.common) for pair in pairs])
     normalisation = Normalisation.measured(_high_slices(pairs))
-    pool = _pair_pool(pairs, patch=patch, neighbours=neighbours, seed=seed, memory_gb=memory_gb)
-    torch.manual_seed(seed)
-    network = build("unet", {"channels": 2 * neighbours + 1, "features": features, "levels": levels})
-
-    def draw(step: int) -> tuple[Tensor, Tensor]:
-        low, high = np.moveaxis(normalisation.apply(pool.draw(batch, step=step)), 1, 0)
-        target = high[:, neighbours : neighbours + 1]
-        return torch.from_numpy(np.ascontiguousarray(low)), torch.from_numpy(np.ascontiguousarray(target))
-
     trained, losses = train(
-        network, draw, plan=plan, checkpoints=checkpoints, device=device, track=track, label="sr training"
+        fresh_network(plan),
+        _Sampler(pairs, normalisation, plan),
+        plan=plan,
+        checkpoints=checkpoints,
+        device=device,
+        track=track,
+        label="sr training",
     )
     return trained, normalisation, losses
 
@@ -156,7 +140,7 @@ def superresolve(
 def _check_factor(pair: Pair, factor: int) -> None:
     ratio = pair.low_grid.voxel_mm / pair.high_grid.voxel_mm
     if abs(ratio / factor - 1) > LARGEST_MISMATCH:
-        raise ValueError(
+        raise SettingsError(
             f"factor: expected the ratio of the voxel sizes, {pair.low_grid.voxel_mm:g} mm over "
             f"{pair.high_grid.voxel_mm:g} mm = {ratio:.4g}, got {factor}"
         )
@@ -174,17 +158,24 @@ def _high_slices(pairs: Sequence[Pair]) -> Iterator[np.ndarray]:
             yield as_float32(pair.high[z.start + k, y, x])
 
 
-def _pair_pool(pairs: Sequence[Pair], *, patch: int, neighbours: int, seed: int, memory_gb: float) -> PatchPool:
-    """Patches with two channels: interpolated low resolution, high resolution."""
-    regions, upsampled = [pair.common for pair in pairs], [pair.upsampled for pair in pairs]
-    boxes = cut_boxes([_extent(region) for region in regions], voxel_bytes=8, memory_bytes=memory_gb * 1e9)
+class _Sampler:
+    """Batches (input, target): interpolated low resolution, high resolution."""
 
-    def load(box: Box) -> np.ndarray:
-        z, y, x = (
-            slice(part.start + of.start, part.stop + of.start)
-            for part, of in zip(box.region, regions[box.volume], strict=True)
-        )
-        return np.stack([upsampled[box.volume][z, y, x], as_float32(pairs[box.volume].high[z, y, x])])
+    def __init__(self, pairs: Sequence[Pair], normalisation: Normalisation, plan: Plan) -> None:
+        regions, upsampled = [pair.common for pair in pairs], [pair.upsampled for pair in pairs]
 
-    resident = int(memory_gb * 1e9 / (8 * max(box.voxels for box in boxes)))
-    return PatchPool(boxes, load, patch=patch, neighbours=neighbours, seed=seed, resident=resident)
+        def load(box: Box) -> np.ndarray:
+            z, y, x = (
+                slice(part.start + of.start, part.stop + of.start)
+                for part, of in zip(box.region, regions[box.volume], strict=True)
+            )
+            return np.stack([upsampled[box.volume][z, y, x], as_float32(pairs[box.volume].high[z, y, x])])
+
+        self._pool = patch_pool([_extent(region) for region in regions], load, plan, channels=2)
+        self._normalisation, self._plan = normalisation, plan
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        patches = self._normalisation.apply(self._pool.draw(self._plan.batch, step=step))
+        middle = self._plan.neighbours
+        low, high = patches[:, 0], patches[:, 1, middle : middle + 1]
+        return torch.from_numpy(np.ascontiguousarray(low)), torch.from_numpy(np.ascontiguousarray(high))

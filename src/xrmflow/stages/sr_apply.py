@@ -1,0 +1,35 @@
+"""Stage sr_apply: refining a volume with a trained network."""
+
+from pathlib import Path
+
+from xrmflow.config.sr_apply import SrApplySection
+from xrmflow.io import device, log
+from xrmflow.io.provenance import provenance
+from xrmflow.io.stores import create_volume, open_volume
+from xrmflow.io.weights import load_model
+from xrmflow.superresolution.interpolation import refined
+from xrmflow.superresolution.paired import superresolve
+
+
+def run(*, volume: Path, model: Path, superres: Path, params: SrApplySection) -> None:
+    """Write the volume on a finer grid, with the detail the network has learned."""
+    coarse = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
+    trained = load_model(model, "sr").fits(coarse)
+    factor = trained.options["factor"]
+    grid = refined(coarse.grid, factor)
+    traced = provenance(stage="sr_apply", params=params, inputs={"volume": volume, "model": model})
+    with create_volume(
+        superres, quantity=coarse.quantity, grid=grid, calibrated=coarse.calibrated, provenance=traced
+    ) as store:
+        superresolve(
+            coarse.data,
+            store.add("data", grid.shape),
+            trained.network,
+            grid=coarse.grid,
+            factor=factor,
+            normalisation=trained.normalisation,
+            tile=params.tile_px,
+            precision=params.precision,
+            device=device.pick(),
+            track=log.track,
+        )
