@@ -22,18 +22,18 @@ def test_slices_of_all_volumes_lie_at_the_same_heights(full):
     volumes = open_results(
         scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
     ).volumes
-    shown = read_shown(volumes, 6)
+    shown = read_shown(volumes, 6, 560)
     heights = [[one.volume.grid.first_voxel_mm[2] + one.volume.grid.voxel_mm * k for k in one.indices] for one in shown]
     np.testing.assert_allclose(heights[1], heights[0])
     np.testing.assert_allclose(heights[2], heights[0], atol=0.0011)
-    np.testing.assert_allclose(shown[0].slices[2], volumes["volume"].data[shown[0].indices[2]] * 10, rtol=1e-6)
+    np.testing.assert_allclose(shown[0].frames[2], volumes["volume"].data[shown[0].indices[2]] * 10, rtol=1e-6)
 
 
 def test_magnified_regions_cover_the_same_square(full):
     volumes = open_results(
         scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
     ).volumes
-    pictures = zooms(read_shown(volumes, 2), (0, 5), ReportSection(zoom_px=32)).pictures
+    pictures = zooms(read_shown(volumes, 2, 48), (0, 5), ReportSection(zoom_px=32)).pictures
     assert [p.width for p in pictures] == [32, 32, 64, 32]
     assert len({(p.bar_fraction, p.bar_label) for p in pictures}) == 1
 

@@ -92,13 +92,15 @@ def test_pictures_shrink_until_the_page_fits(minimal, params, monkeypatch):
 
     def rendered(results, shown, params, **_):
         tried.append(params.picture_px)
-        return "x" * params.picture_px * 10_000
+        return "x" * (params.picture_px**2 * 12)
 
     monkeypatch.setattr(module, "_render", rendered)
     assert len(fresh(minimal, params.model_copy(update={"picture_px": 800}))) <= 5e6
-    assert tried == [800, 640, 512, 409]
-    fresh(minimal, params.model_copy(update={"picture_px": 200, "page_megabytes": 0.5}))
-    assert tried[-1] == 160
+    assert tried == [800, 613]
+    fresh(minimal, params.model_copy(update={"picture_px": 200, "page_megabytes": 0.4}))
+    assert tried[2:] == [200, 173]
+    fresh(minimal, params.model_copy(update={"picture_px": 170, "page_megabytes": 0.1}))
+    assert tried[4:] == [170]
 
 
 def test_every_picture_says_what_it_shows(any_folder, params):

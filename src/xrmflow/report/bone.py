@@ -97,7 +97,7 @@ def grey_levels(results: Results, shown: list[Shown]) -> list[Block]:
     high = max([high, *thresholds.values()])
     figure = plots.histograms(samples, thresholds, value_label=f"attenuation ({shown[0].unit})", limits=(low, high))
     words = "; ".join(f"{name} {value:.4g} {shown[0].unit}" for name, value in thresholds.items())
-    note = f"From every k-th voxel of {len(shown[0].slices)} slices. " + (
+    note = f"From every k-th voxel of {len(shown[0].indices)} slices. " + (
         f"Dashed, the threshold: {words}." if words else "No threshold is recorded."
     )
     return [Plot("Grey levels", svg(figure), "histogram of grey values of each volume, with thresholds", note)]
@@ -157,7 +157,7 @@ def _threshold(results: Results, one: Shown) -> float | None:
 
 def _mask_pictures(one: Shown, bone: Volume, grey_window: tuple[float, float], params: ReportSection) -> list[Picture]:
     place, labels = _labelled_slice(one, bone)
-    image, name = one.slices[place], display_name(one.name)
+    image, name = one.whole(place), display_name(one.name)
     rows, cols = _interesting(labels, params.zoom_px)
     found = []
     for part, what in (((slice(None), slice(None)), "whole slice"), ((rows, cols), "magnified")):

@@ -18,6 +18,7 @@ from xrmflow.report.volumes import display_unit, window_text
 FEW_ROWS = 8
 SINOGRAM_VIEWS = 720
 MONTAGE = 5
+LOSS_NOTE = "Against noisy targets the lowest possible loss is the noise of the target, not zero."
 
 
 def detector(results: Results, params: ReportSection) -> list[Block]:
@@ -27,7 +28,7 @@ def detector(results: Results, params: ReportSection) -> list[Block]:
     raw, corrected = results.raw, results.projections
     row = raw.data.shape[1] // 2
     before, how = plain_sinogram(raw, row)
-    after = np.asarray(corrected.data[:: _step(corrected)][:, row], dtype=np.float64)
+    after = np.asarray(corrected.data[:: _step(corrected), row], dtype=np.float64)
     pictures = [] if raw.data.shape[1] < FEW_ROWS else _radiographs(raw, corrected, params)
     limits = window(after, 0.5, 99.9)
     removed = before - after - np.median(before - after)
@@ -48,7 +49,7 @@ def detector(results: Results, params: ReportSection) -> list[Block]:
 
 def plain_sinogram(raw: Projections, row: int) -> tuple[np.ndarray, str]:
     """Line integrals of a row with nothing but dark and flat applied, -ln((I - D) / (F - D)), and how, in words."""
-    counts = np.asarray(raw.data[:: _step(raw)][:, row], dtype=np.float64)
+    counts = np.asarray(raw.data[:: _step(raw), row], dtype=np.float64)
     already = raw.record.get("raw", {}).get("already", "counts")
     if already == "line_integral":
         return counts, "as recorded (already line integrals)"
@@ -132,7 +133,7 @@ def network(name: str, title: str, volume: str, results: Results) -> list[Block]
     if loss.get("step"):
         missing = [None] * len(loss["step"])
         figure = plots.training(loss["step"], loss.get("train") or missing, loss.get("validation") or missing)
-        blocks.append(Plot("Training", svg(figure), "training and validation loss against optimiser step"))
+        blocks.append(Plot("Training", svg(figure), "training and validation loss against optimiser step", LOSS_NOTE))
     if volume not in results.volumes:
         blocks.append(NotRun(f"{title}: volume", "the model was not applied to this scan"))
     return blocks
@@ -248,6 +249,9 @@ def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     items += [("arguments", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in arguments.items()))] if arguments else []
     scans = card.get("scans") or []
     items += [("trained on", ", ".join(_scan_words(scan) for scan in scans))] if scans else []
+    held_out = card.get("validation_scans") or []
+    items += [("validated on", ", ".join(_scan_words(scan) for scan in held_out))] if held_out else []
+    items += [(name, number(card[name])) for name in ("parameters", "steps") if name in card]
     items += [("seed", str(card["seed"]))] if "seed" in card else []
     items += [("weights sha256", str(card["sha256"]))] if card.get("sha256") else []
     return items

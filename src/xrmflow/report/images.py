@@ -46,12 +46,10 @@ def shrink(image: np.ndarray, longest_px: int) -> np.ndarray:
 
 
 def data_uri(pixels: np.ndarray, *, quality: int | None = None) -> str:
-    """Encode uint8 grey (h, w) or colour (h, w, 3) as a data URI: PNG, or JPEG at `quality` where that is smaller."""
-    encoded = {"png": _encode(pixels, "PNG", optimize=True)}
-    if quality is not None:
-        encoded["jpeg"] = _encode(pixels, "JPEG", quality=quality)
-    name = min(encoded, key=lambda key: len(encoded[key]))
-    return f"data:image/{name};base64,{base64.b64encode(encoded[name]).decode('ascii')}"
+    """Encode uint8 grey (h, w) or colour (h, w, 3) as a data URI: JPEG at `quality`, or exact PNG for None."""
+    name = "png" if quality is None else "jpeg"
+    encoded = _encode(pixels, "PNG") if quality is None else _encode(pixels, "JPEG", quality=quality)
+    return f"data:image/{name};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
 def scale_bar(width_um: float) -> tuple[float, str]:
@@ -75,6 +73,7 @@ def picture(
     caption: str,
     axes: str = "",
     voxel_um: float | None = None,
+    columns: int | None = None,
     longest_px: int = 560,
     quality: int = 82,
     rows_upwards: bool = True,
@@ -87,15 +86,16 @@ def picture(
         alt: what is seen, for those who do not see it.
         caption: one line below it.
         axes: which way the axes run; empty draws no scale bar.
-        voxel_um: edge of a pixel, micrometres, for the scale bar; None when unknown (the bar then counts voxels).
+        voxel_um: edge of a voxel, micrometres, for the scale bar; None when unknown (the bar then counts voxels).
+        columns: voxels across, when `image` was shrunk already.
         longest_px: larger images are averaged down to this.
         quality: of JPEG.
         rows_upwards: row 0 at the bottom, as for slices; False for sinograms.
     """
     small = shrink(np.asarray(image, dtype=np.float64), longest_px)
     pixels = grey(upright(small) if rows_upwards else small, *grey_window)
-    fraction, label = _bar(image.shape[1], voxel_um) if axes else (0.0, "")
-    return _picture(pixels, alt=alt, caption=caption, axes=axes, bar=(fraction, label), quality=quality)
+    bar = _bar(columns or image.shape[1], voxel_um) if axes else (0.0, "")
+    return _picture(pixels, alt=alt, caption=caption, axes=axes, bar=bar, quality=quality)
 
 
 def overlay(

@@ -17,8 +17,8 @@ from xrmflow.report.results import Results
 from xrmflow.report.volumes import Shown
 
 TEMPLATES = Path(__file__).parent / "templates"
-SMALLER, LEAST_PX = 0.8, 160
-"""Pictures of a page that is too large shrink by this factor, down to this edge (pixels)."""
+SMALLER, LEAST_PX = 0.95, 160
+"""Pictures of a page that is too large shrink by this beyond what their area asks for, down to this edge (pixels)."""
 
 
 def page(results: Results, params: ReportSection, *, version: str, created: datetime) -> str:
@@ -30,11 +30,12 @@ def page(results: Results, params: ReportSection, *, version: str, created: date
         version: of the package, for the header and the methods paragraph.
         created: written in the header; the page is otherwise the same for the same results.
     """
-    shown = volumes.read_shown(results.volumes, params.slices_shown)
+    shown = volumes.read_shown(results.volumes, params.slices_shown, params.picture_px)
     while True:
         text = _render(results, shown, params, version=version, created=created)
-        smaller = int(params.picture_px * SMALLER)
-        if len(text) <= params.page_megabytes * 1e6 or smaller < LEAST_PX:
+        excess = len(text) / (params.page_megabytes * 1e6)
+        smaller = int(params.picture_px * min(SMALLER, SMALLER / excess**0.5))
+        if excess <= 1 or smaller < LEAST_PX:
             return text
         params = params.model_copy(update={"picture_px": smaller})
 

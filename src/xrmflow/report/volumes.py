@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from xrmflow.config.report import ReportSection
 from xrmflow.io.stores import Volume
 from xrmflow.report.blocks import Gallery, Picture, Slider
-from xrmflow.report.images import busiest, picture, window
+from xrmflow.report.images import busiest, picture, shrink, window
 from xrmflow.report.numbers import capital
 from xrmflow.report.results import display_name
 
@@ -27,13 +26,15 @@ class Shown:
         name: of the store.
         volume: the store.
         indices: of the slices read.
-        slices: (len(indices), y, x), attenuation in `unit`.
+        frames: those slices, averaged down to the size of a picture, attenuation in `unit`.
+        sample: every k-th voxel of the slices, about 20 000 a slice.
     """
 
     name: str
     volume: Volume
     indices: list[int]
-    slices: list[np.ndarray]
+    frames: list[np.ndarray]
+    sample: np.ndarray
 
     @property
     def scale(self) -> float:
@@ -50,15 +51,19 @@ class Shown:
         """Edge of a voxel, µm; None when unknown."""
         return self.volume.grid.voxel_mm * 1000 if self.volume.calibrated else None
 
-    @cached_property
-    def sample(self) -> np.ndarray:
-        """Every k-th voxel of the slices read, about 20 000 a slice."""
-        return np.concatenate([s.ravel()[:: max(1, s.size // SAMPLE_PER_SLICE)] for s in self.slices])
-
     @property
     def middle(self) -> int:
-        """Place (in `slices`) of the slice nearest the middle."""
-        return len(self.slices) // 2
+        """Place (in `indices`) of the slice nearest the middle."""
+        return len(self.indices) // 2
+
+    def whole(self, place: int) -> np.ndarray:
+        """The slice at a place in full (y, x), read anew, in display units."""
+        return read_slice(self.volume, self.indices[place])
+
+
+def read_slice(volume: Volume, index: int) -> np.ndarray:
+    """An axial slice (y, x) in display units, float32."""
+    return np.asarray(volume.data[index], dtype=np.float32) * np.float32(display_scale(volume.quantity))
 
 
 def display_scale(quantity: str) -> float:
@@ -71,15 +76,18 @@ def display_unit(quantity: str) -> str:
     return "1/cm" if quantity == "attenuation_per_mm" else "1/voxel, uncalibrated"
 
 
-def read_shown(volumes: Mapping[str, Volume], count: int) -> list[Shown]:
-    """Read `count` axial slices of each volume at the same heights, evenly spread over the first volume."""
+def read_shown(volumes: Mapping[str, Volume], count: int, longest_px: int) -> list[Shown]:
+    """Read `count` axial slices of each volume at the same heights, evenly spread over the first volume.
+
+    Of each slice only a picture of at most `longest_px` and a sample stay in memory.
+    """
     if not volumes:
         return []
     first = next(iter(volumes.values())).grid
     depth = first.shape[0]
     places = np.unique(np.round((np.arange(min(count, depth)) + 0.5) * depth / min(count, depth) - 0.5).astype(int))
     heights = [first.first_voxel_mm[2] + first.voxel_mm * int(k) for k in places]
-    return [_read(name, volume, heights) for name, volume in volumes.items()]
+    return [_read(name, volume, heights, longest_px) for name, volume in volumes.items()]
 
 
 def common_window(shown: list[Shown], params: ReportSection) -> tuple[float, float]:
@@ -95,7 +103,7 @@ def window_text(grey_window: tuple[float, float], unit: str) -> str:
 
 def slider(shown: list[Shown], grey_window: tuple[float, float], params: ReportSection) -> Slider:
     """Axial slices of every volume at the same heights."""
-    frames = [[_axial(one, place, grey_window, params) for place in range(len(one.slices))] for one in shown]
+    frames = [[_axial(one, place, grey_window, params) for place in range(len(one.frames))] for one in shown]
     note = f"{window_text(grey_window, shown[0].unit)} The same window and heights for all volumes."
     return Slider("Axial slices", [display_name(one.name) for one in shown], frames, note)
 
@@ -106,7 +114,7 @@ def orthoslices(one: Shown, grey_window: tuple[float, float], params: ReportSect
     extent = " × ".join(str(n) for n in reversed(one.volume.grid.shape))
     title = f"{capital(display_name(one.name))}: {extent} voxels (x × y × z)"
     if one.volume.grid.shape[0] < FLAT_SLICES:
-        pictures = [_axial(one, place, grey_window, params) for place in range(min(len(one.slices), 4))]
+        pictures = [_axial(one, place, grey_window, params) for place in range(min(len(one.frames), 4))]
         return Gallery(
             title, pictures, f"{note} Only {one.volume.grid.shape[0]} slices: no coronal or sagittal section is shown."
         )
@@ -135,10 +143,10 @@ def orthoslices(one: Shown, grey_window: tuple[float, float], params: ReportSect
 def zooms(shown: list[Shown], grey_window: tuple[float, float], params: ReportSection) -> Gallery:
     """The region with most structure, magnified, in every volume: the same square of the object."""
     first = shown[0]
-    rows, cols = busiest(first.slices[first.middle], params.zoom_px)
+    rows, cols = busiest(first.whole(first.middle), params.zoom_px)
     pictures = []
     for one in shown:
-        image = one.slices[one.middle][_same(rows, first, one, 1), _same(cols, first, one, 0)]
+        image = one.whole(one.middle)[_same(rows, first, one, 1), _same(cols, first, one, 0)]
         pictures.append(
             picture(
                 image,
@@ -161,7 +169,7 @@ def _taken_away(shown: list[Shown], rows: slice, cols: slice, params: ReportSect
     if denoised is None or denoised.volume.grid != shown[0].volume.grid:
         return []
     middle = shown[0].middle
-    difference = (shown[0].slices[middle] - denoised.slices[middle])[rows, cols]
+    difference = (shown[0].whole(middle) - denoised.whole(middle))[rows, cols]
     span = float(np.percentile(np.abs(difference), 99)) or 1.0
     return [
         picture(
@@ -177,22 +185,27 @@ def _taken_away(shown: list[Shown], rows: slice, cols: slice, params: ReportSect
     ]
 
 
-def _read(name: str, volume: Volume, heights: list[float]) -> Shown:
+def _read(name: str, volume: Volume, heights: list[float], longest_px: int) -> Shown:
     grid = volume.grid
     nearest = [round((z - grid.first_voxel_mm[2]) / grid.voxel_mm) for z in heights]
     indices = [int(np.clip(k, 0, grid.shape[0] - 1)) for k in nearest]
-    scale = np.float32(display_scale(volume.quantity))
-    return Shown(name, volume, indices, [np.asarray(volume.data[k], dtype=np.float32) * scale for k in indices])
+    frames, samples = [], []
+    for index in indices:
+        image = read_slice(volume, index)
+        frames.append(shrink(image, longest_px))
+        samples.append(image.ravel()[:: max(1, image.size // SAMPLE_PER_SLICE)].copy())
+    return Shown(name, volume, indices, frames, np.concatenate(samples))
 
 
 def _axial(one: Shown, place: int, grey_window: tuple[float, float], params: ReportSection) -> Picture:
     return picture(
-        one.slices[place],
+        one.frames[place],
         grey_window=grey_window,
         alt=f"axial slice {one.indices[place]} of the {display_name(one.name)} volume",
         caption=f"Slice {one.indices[place]} of {one.volume.grid.shape[0]}, z = {_height(one, one.indices[place])}",
         axes=AXES["axial"],
         voxel_um=one.voxel_um,
+        columns=one.volume.grid.shape[2],
         longest_px=params.picture_px,
         quality=params.jpeg_quality,
     )
