@@ -45,7 +45,7 @@ def test_line_integrals_of_an_ellipsoid(beam, turned, body):
     error = (project(body[0], geometry, body[1]) - exact) / exact.max()
     # At the very limb a chord falls to zero like a square root, which no voxels can follow.
     assert float(error[exact > 0.1 * exact.max()].square().mean().sqrt()) < 0.003
-    assert float(error[exact > 0.3 * exact.max()].square().mean().sqrt()) < 0.001
+    assert float(error[exact > 0.3 * exact.max()].square().mean().sqrt()) < 0.0015
     assert float(error.mean().abs()) < 5e-4
 
 

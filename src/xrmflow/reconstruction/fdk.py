@@ -1,7 +1,7 @@
 """Feldkamp reconstruction of circular cone-beam scans, parallel beam as its limit (Feldkamp, Davis, Kress 1984)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -122,15 +122,15 @@ def fdk_slabs(
     _log_plan(plan, geometry, grid)
     upright, weights = is_upright(matrices, grid), view_weights(geometry)
 
-    def filtered(views: slice, rows: slice) -> np.ndarray:
-        block = torch.from_numpy(as_float32(projections[views, rows])).to(device)
-        if not bool(torch.isfinite(block).all()):
-            where = f"views {views.start} to {views.stop}, rows {rows.start} to {rows.stop}"
-            raise ValueError(f"projections: expected finite line integrals, got NaN or infinity in {where}")
-        with torch.no_grad():
-            block = block if prepare is None else prepare(block)
-            part = geometry.with_views(views).with_rows(rows)
-            return filter_views(block.cpu(), part, weights[views], window=window, truncation_px=truncation_px).numpy()
+    def filtered(views: slice, rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        block = _finite(as_float32(projections[views, rows]), views, rows)
+        for part in blocks(len(block), plan.filter_views):
+            some = slice(views.start + part.start, views.start + part.stop)
+            with torch.no_grad():
+                data = torch.from_numpy(block[part]).to(device)
+                data = (data if prepare is None else prepare(data)).cpu()
+                seen = geometry.with_views(some).with_rows(rows)
+                yield part, filter_views(data, seen, weights[some], window=window, truncation_px=truncation_px).numpy()
 
     windows = _Windows(plan, cols=geometry.cols, filtered=filtered)
     slab = np.empty(0, np.float32)
@@ -153,7 +153,9 @@ def fdk_slabs(
 class _Windows:
     """Filtered detector rows in the layout of the backprojector, sliding from slab to slab."""
 
-    def __init__(self, plan: SlabPlan, *, cols: int, filtered: Callable[[slice, slice], np.ndarray]) -> None:
+    def __init__(
+        self, plan: SlabPlan, *, cols: int, filtered: Callable[[slice, slice], Iterator[tuple[slice, np.ndarray]]]
+    ) -> None:
         self._plan, self._filtered = plan, filtered
         self._shape = (cols + 2 * MARGIN, plan.height + 2 * MARGIN)
         self._held: dict[int, np.ndarray] = {}
@@ -169,8 +171,9 @@ class _Windows:
         if self._plan.hold and number > 0:
             fresh = _slide(held, start - self._plan.starts[number - 1], height)
         if fresh.stop > fresh.start:
-            rows = self._filtered(views, slice(start + fresh.start, start + fresh.stop))
-            held[:, MARGIN:-MARGIN, MARGIN + fresh.start : MARGIN + fresh.stop] = rows.transpose(0, 2, 1)
+            rows = slice(MARGIN + fresh.start, MARGIN + fresh.stop)
+            for part, values in self._filtered(views, slice(start + fresh.start, start + fresh.stop)):
+                held[part, MARGIN:-MARGIN, rows] = values.transpose(0, 2, 1)
         return held
 
 
@@ -189,6 +192,13 @@ def _write(volume: Writer, where: slice, slab: np.ndarray) -> None:
     for rows in blocks(slab.shape[2], CHUNK):
         target = slice(where.start + rows.start, where.start + rows.stop)
         volume[target] = np.ascontiguousarray(slab[:, :, rows].transpose(2, 0, 1))
+
+
+def _finite(block: np.ndarray, views: slice, rows: slice) -> np.ndarray:
+    if not np.isfinite(block).all():
+        where = f"views {views.start} to {views.stop}, rows {rows.start} to {rows.stop}"
+        raise ValueError(f"projections: expected finite line integrals, got NaN or infinity in {where}")
+    return block
 
 
 def _check_shapes(projections: Reader, volume: Writer, geometry: ScanGeometry, grid: VolumeGrid) -> None:

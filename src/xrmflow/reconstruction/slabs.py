@@ -1,5 +1,6 @@
 """How a reconstruction larger than memory is cut: slabs of slices, and the detector rows each of them needs."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ CHUNK = 64
 SMALL = (32, 16, 8, 4, 2, 1)
 # What interpreter, libraries and compiled kernels take before any array.
 RUNTIME_BYTES = int(0.45e9)
-# Working copies of one filtered block, in units of its size in float32: read, weights (float64), FFT, result.
-FILTER_COPIES = 14
+# Pixels filtered at a time, and the working copies of them in units of float32: weights (float64), FFT, result.
+FILTER_PIXELS, FILTER_COPIES = 2**21, 14
+# Views backprojected at a time; as many as a chunk of projection stores holds, fewer where memory is scarce.
+VIEWS_AT_ONCE = (32, 8, 1)
 FLOAT = 4
 
 
@@ -27,7 +30,8 @@ class SlabPlan:
         slabs: slices along z, in order.
         starts: first detector row of each slab's window.
         height: rows in every window.
-        views: slices of views that are filtered and backprojected at a time.
+        views: slices of views that are read and backprojected at a time.
+        filter_views: views among them that are filtered at a time.
         hold: whether windows of all views stay in memory, so that each row is filtered once.
         total_bytes: peak memory, the program itself included.
     """
@@ -36,6 +40,7 @@ class SlabPlan:
     starts: tuple[int, ...]
     height: int
     views: tuple[slice, ...]
+    filter_views: int
     hold: bool
     total_bytes: int
 
@@ -74,11 +79,13 @@ def plan_slabs(
     """
     heights = [grid.shape[0], *range((grid.shape[0] - 1) // CHUNK * CHUNK, 0, -CHUNK), *SMALL]
     smallest = 0
-    for hold in (True, False):
+    for hold, at_once in itertools.product((True, False), VIEWS_AT_ONCE):
         for height in (h for h in heights if h <= grid.shape[0]):
             if hold and height < min(SMALL[1], grid.shape[0]):
                 continue
-            plan = _plan(matrices, grid, height, detector=detector, truncation_px=truncation_px, hold=hold)
+            plan = _plan(
+                matrices, grid, height, detector=detector, truncation_px=truncation_px, hold=hold, at_once=at_once
+            )
             if plan.total_bytes <= memory_bytes:
                 return plan
             smallest = plan.total_bytes
@@ -90,7 +97,14 @@ def plan_slabs(
 
 
 def _plan(
-    matrices: np.ndarray, grid: VolumeGrid, height: int, *, detector: tuple[int, int], truncation_px: int, hold: bool
+    matrices: np.ndarray,
+    grid: VolumeGrid,
+    height: int,
+    *,
+    detector: tuple[int, int],
+    truncation_px: int,
+    hold: bool,
+    at_once: int,
 ) -> SlabPlan:
     rows, cols = detector
     slabs = blocks(grid.shape[0], height)
@@ -98,16 +112,19 @@ def _plan(
     tallest = max(1, *(stop - start for start, stop in windows))
     starts = tuple(max(0, min(start, rows - tallest)) for start, _ in windows)
     views = len(matrices)
-    at_once = max(1, min(32, int(64e6 / (FLOAT * tallest * (cols + 2 * truncation_px)))))
+    at_once = min(at_once, views)
+    view_pixels = tallest * (cols + 2 * truncation_px)
+    filter_views = max(1, min(at_once, FILTER_PIXELS // view_pixels))
     column_bytes = FLOAT * (cols + 2 * MARGIN) * (tallest + 2 * MARGIN)
     slice_bytes = FLOAT * grid.shape[1] * grid.shape[2]
     total = (
         RUNTIME_BYTES
         + column_bytes * (views if hold else at_once)
-        + FILTER_COPIES * FLOAT * at_once * tallest * (cols + 2 * truncation_px)
+        + FLOAT * at_once * tallest * cols
+        + FLOAT * FILTER_COPIES * filter_views * view_pixels
         + slice_bytes * (height + min(height, CHUNK))
     )
-    return SlabPlan(tuple(slabs), starts, tallest, tuple(blocks(views, at_once)), hold, int(total))
+    return SlabPlan(tuple(slabs), starts, tallest, tuple(blocks(views, at_once)), filter_views, hold, int(total))
 
 
 def row_window(matrices: np.ndarray, grid: VolumeGrid, slab: slice, rows: int) -> tuple[int, int]:
