@@ -48,6 +48,7 @@ def test_keys_sort_the_frames(tmp_path):
         np.testing.assert_array_equal(scan.angles_deg, ANGLES[KEYS == 0])
         np.testing.assert_array_equal(scan.projections[1:4, 2], FRAMES[KEYS == 0][1:4, 2])
         np.testing.assert_array_equal(scan.projections[3], FRAMES[7])
+        np.testing.assert_array_equal(scan.flat_views, [0, 0, 4])
         assert scan.row_order == "top_down"
         assert has_note(scan, "info", "image_key: 1 frames are marked invalid")
 

@@ -48,6 +48,7 @@ class RawScan:
         source_to_axis_mm, source_to_detector_mm: mm, or None.
         shifts_to_add_px: (view, 2), pixels along (columns, rows) of the stored frames that must be ADDED to a frame's
             position to bring it where it belongs; None when not recorded.
+        flat_views: (n,) how many projections were taken before each flat, or None when not recorded.
         exposure_s: (view,) or one value, seconds a frame, or None. flat_exposure_s: seconds a flat, or None.
         row_order: "bottom_up" when row 0 is the lowest row of the image as displayed.
         already: "counts" for raw frames; "transmission" or "line_integral" when the instrument corrected them.
@@ -68,6 +69,7 @@ class RawScan:
     source_to_axis_mm: float | None = None
     source_to_detector_mm: float | None = None
     shifts_to_add_px: np.ndarray | None = None
+    flat_views: np.ndarray | None = None
     exposure_s: np.ndarray | float | None = None
     flat_exposure_s: float | None = None
     row_order: RowOrder = "bottom_up"

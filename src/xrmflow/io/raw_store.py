@@ -33,6 +33,7 @@ def raw_record(scan: RawScan, params: IngestSection, assumed: list[Note]) -> dic
         "metadata": metadata(scan, params),
         "exposure_s": exposure_s,
         "flat_exposure_s": flat_exposure_s,
+        "flat_views": None if scan.flat_views is None else [int(count) for count in scan.flat_views],
         "already": what_frames_hold(scan, params),
     }
 

@@ -76,6 +76,7 @@ def _read(path: Path, file: h5py.File, detector: str | None) -> RawScan:
         flats=flats,
         darks=darks,
         angles_deg=None if angles_of is None else angles_of[projections],
+        flat_views=np.cumsum(keys == PROJECTION)[keys == FLAT] if flats is not None else None,
         pixel_mm=_pixel_mm(group, notes),
         exposure_s=quantity(group, "count_time", S_PER, "s", notes),
         row_order="top_down",

@@ -1,0 +1,92 @@
+"""What a run will take: disk, memory and time, from the size of a scan. Orders of magnitude, not promises.
+
+Rates are for one CPU core and were measured on a two-core machine without a GPU.
+"""
+
+from dataclasses import asdict, dataclass
+
+BYTES_FLOAT = 4
+BASE_BYTES = 0.8e9
+READ_BYTES_PER_S = 150e6
+CORRECTED_PIXELS_PER_S = 6e6
+BACKPROJECTED_PER_S = 0.6e9
+TRAINING_S = 180.0
+DENOISED_PIXELS_PER_S = 1.5e6
+MEASURED_VOXELS_PER_S = 2e6
+FLATFIELD_BUDGET_BYTES = 2e9
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run will take.
+
+    Attributes:
+        disk_gb: by store, 1e9 bytes. disk_peak_gb: all of them together.
+        memory_gb: the largest stage, 1e9 bytes.
+        seconds: by stage. seconds_total: their sum.
+        cores: cores the time is for.
+    """
+
+    disk_gb: dict[str, float]
+    disk_peak_gb: float
+    memory_gb: float
+    seconds: dict[str, float]
+    seconds_total: float
+    cores: int
+
+    def to_dict(self) -> dict[str, object]:
+        """The needs as plain values."""
+        return asdict(self)
+
+
+def needs(
+    *,
+    views: int,
+    rows: int,
+    cols: int,
+    bytes_per_pixel: int,
+    splits: int = 4,
+    denoise: bool = True,
+    memory_budget_gb: float = 4.0,
+    cores: int = 1,
+) -> Needs:
+    """Estimate a run on one scan, reconstructed on its natural grid (rows, cols, cols).
+
+    Args:
+        views: projections.
+        rows: detector rows.
+        cols: detector columns.
+        bytes_per_pixel: of the raw frames.
+        splits: sub-reconstructions for Noise2Inverse.
+        denoise: whether networks are trained and applied.
+        memory_budget_gb: the budget given to the reconstruction, 1e9 bytes.
+        cores: that the run may use.
+    """
+    pixels, voxels = float(views) * rows * cols, float(rows) * cols * cols
+    volume = BYTES_FLOAT * voxels / 1e9
+    disk = {
+        "raw": pixels * bytes_per_pixel / 1e9,
+        "projections": BYTES_FLOAT * pixels / 1e9,
+        "volume": volume,
+        "splits": splits * volume if denoise else 0.0,
+        "denoised": volume if denoise else 0.0,
+        "masks": (2 if denoise else 1) * voxels / 1e9,
+    }
+    updates = views * voxels
+    seconds = {
+        "ingest": pixels * bytes_per_pixel / READ_BYTES_PER_S,
+        "flatfield": pixels / (CORRECTED_PIXELS_PER_S * cores),
+        "fdk": updates / (BACKPROJECTED_PER_S * cores),
+        "n2i": (TRAINING_S + updates / BACKPROJECTED_PER_S / cores + voxels / DENOISED_PIXELS_PER_S / cores) * denoise,
+        "segment, morphometry": (2 if denoise else 1) * voxels / MEASURED_VOXELS_PER_S,
+    }
+    memory = BASE_BYTES + max(memory_budget_gb * 1e9, FLATFIELD_BUDGET_BYTES, 3 * BYTES_FLOAT * voxels)
+    smallest = BASE_BYTES + 4 * BYTES_FLOAT * (pixels + voxels)
+    return Needs(
+        disk_gb={name: round(size, 3) for name, size in disk.items()},
+        disk_peak_gb=round(sum(disk.values()), 3),
+        memory_gb=round(min(memory, smallest) / 1e9, 2),
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+        seconds_total=round(sum(seconds.values()), 1),
+        cores=cores,
+    )

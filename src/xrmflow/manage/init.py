@@ -1,0 +1,172 @@
+"""Write config.yaml and scans.tsv for some raw scans, with a comment wherever one of them needs a decision."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from xrmflow.config.ingest import IngestSection
+from xrmflow.config.scans import COLUMNS
+from xrmflow.errors import RawFileError, SettingsError
+from xrmflow.io.manifest import write_durably
+from xrmflow.io.nominal import nominal_acquisition
+from xrmflow.io.raw_scan import RawScan
+from xrmflow.io.sniff import open_raw
+from xrmflow.manage.config_text import config_text
+
+SETTINGS, TABLE = "config.yaml", "scans.tsv"
+MAX_ID = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """A raw scan that goes into the table.
+
+    Attributes:
+        scan: its id.
+        source: the file or folder.
+        truth: folder with the known answer of a simulated scan, or None.
+        needs: what it lacks and which setting mends it, one line each.
+    """
+
+    scan: str
+    source: Path
+    truth: Path | None
+    needs: tuple[str, ...]
+
+
+def run(files: list[Path], *, folder: Path = Path(".")) -> str:
+    """Write config.yaml and scans.tsv for some raw scans.
+
+    Args:
+        files: raw scans, or folders of them.
+        folder: where to write the two files.
+    """
+    return init(files, folder)
+
+
+def init(files: list[Path], folder: Path) -> str:
+    """Write `config.yaml` and `scans.tsv`; returns what was done, in words.
+
+    Args:
+        files: raw scans, folders of raw scans, folders of TIFF frames.
+        folder: where to write; made if it does not exist.
+
+    Raises:
+        SettingsError: one of the two files exists already, or no file was given.
+        RawFileError: a file given by name is not a raw scan; or no scan was found in the folders.
+    """
+    for name in (SETTINGS, TABLE):
+        if (folder / name).exists():
+            raise SettingsError(f"{folder / name}: exists already; delete it, or give another --folder")
+    if not files:
+        raise SettingsError("files: expected raw scans or folders of them, got none")
+    skipped: list[str] = []
+    found = _with_ids(_discover(files, skipped))
+    if not found:
+        raise RawFileError(f"{', '.join(map(str, files))}: no raw scan found{_why(skipped)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / TABLE, table_text(found, folder))
+    write_durably(folder / SETTINGS, config_text(scans=TABLE, needs=_all_needs(found)))
+    return _summary(found, skipped, folder)
+
+
+def table_text(scans: list[Found], folder: Path) -> str:
+    """The table of scans: tab-separated, sources relative to the table's folder where they share a root."""
+    lines = [
+        "# One row a scan. role: train (networks learn from it, and it is measured), train-only, validation, test,",
+        "# reference (high-resolution partner). pair: id of the partner that super-resolution learns from.",
+        "\t".join(COLUMNS),
+    ]
+    for scan in scans:
+        truth = "" if scan.truth is None else _relative(scan.truth, folder)
+        lines.append("\t".join((scan.scan, _relative(scan.source, folder), "train", "", truth)))
+    return "\n".join(lines) + "\n"
+
+
+def scan_id(path: Path) -> str:
+    """A file's name as an id: letters, digits, _ and -, at most 64, beginning with a letter or digit."""
+    name = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:MAX_ID].rstrip("_-") or "scan"
+
+
+def _discover(files: list[Path], skipped: list[str]) -> list[tuple[Path, tuple[str, ...]]]:
+    found: list[tuple[Path, tuple[str, ...]]] = []
+    for path in files:
+        if path.is_dir() and (inside := _scans_in(path, skipped)):
+            found += inside
+        else:
+            found.append((path, _examine(path)))
+    return found
+
+
+def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, ...]]]:
+    """The scans among the files of a folder; TIFF frames are not scans of their own."""
+    found = []
+    for path in sorted(
+        file for file in folder.iterdir() if file.is_file() and file.suffix.lower() not in (".tif", ".tiff")
+    ):
+        try:
+            with open_raw(path) as scan:
+                if scan.views > 1:
+                    found.append((path, _needs(scan)))
+                else:
+                    skipped.append(f"{path.name} (a single view: a reference?)")
+        except RawFileError as error:
+            skipped.append(f"{path.name} ({str(error).removeprefix(f'{path}: ')})")
+    return found
+
+
+def _examine(path: Path) -> tuple[str, ...]:
+    with open_raw(path) as scan:
+        return _needs(scan)
+
+
+def _needs(scan: RawScan) -> tuple[str, ...]:
+    """What the scan lacks and which setting mends it."""
+    lines = []
+    try:
+        acquisition, _ = nominal_acquisition(scan, IngestSection())
+        if not acquisition.calibrated:
+            lines.append("no pixel size: set ingest.pixel_size_um, or results stay in voxels (uncalibrated)")
+    except RawFileError as error:
+        lines.append(str(error).removeprefix(f"{scan.source}: "))
+    if scan.flats is None and scan.already == "counts":
+        lines.append("no flats: decide with flatfield.missing_flat (estimate or none), or give ingest.reference_file")
+    return tuple(lines)
+
+
+def _with_ids(found: list[tuple[Path, tuple[str, ...]]]) -> list[Found]:
+    """Ids from the names; later ones of the same name get a number."""
+    unique = dict.fromkeys(path.resolve() for path, _ in found)
+    needs = {path.resolve(): lines for path, lines in found}
+    taken: set[str] = set()
+    scans = []
+    for path in unique:
+        name, number = scan_id(path), 1
+        while (candidate := name if number == 1 else f"{name[: MAX_ID - 4]}_{number}") in taken:
+            number += 1
+        taken.add(candidate)
+        truth = path.with_name(f"{path.stem}.truth")
+        scans.append(Found(candidate, path, truth if truth.is_dir() else None, needs[path]))
+    return scans
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder.resolve())).as_posix()
+
+
+def _all_needs(scans: list[Found]) -> list[str]:
+    return [f"{scan.scan}: {line}" for scan in scans for line in scan.needs]
+
+
+def _why(skipped: list[str]) -> str:
+    return f"; left out: {'; '.join(skipped[:5])}" if skipped else ""
+
+
+def _summary(scans: list[Found], skipped: list[str], folder: Path) -> str:
+    lines = [f"{folder / TABLE}: {len(scans)} scan(s): {', '.join(scan.scan for scan in scans)}"]
+    lines += [f"left out: {line}" for line in skipped]
+    lines += [f"to decide in {SETTINGS}: {line}" for line in _all_needs(scans)]
+    lines.append(f"next: snakemake --cores all --config settings={folder / SETTINGS}")
+    return "\n".join(lines)

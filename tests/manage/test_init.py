@@ -1,0 +1,98 @@
+"""init: the two files it writes are valid, and say what has to be decided."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from xrmflow.config.scans import load_scans
+from xrmflow.errors import RawFileError, SettingsError
+from xrmflow.io.write_dataexchange import write_dataexchange
+from xrmflow.io.write_txrm import write_txrm
+from xrmflow.manage.init import init, scan_id
+
+FRAMES = np.random.default_rng(0).integers(0, 60_000, (5, 4, 6), dtype=np.uint16)
+ANGLES = np.linspace(0, 180, 5)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder with two scans of the same stem, a reference, a truth folder, and something else."""
+    folder = tmp_path / "raw data"
+    (folder / "mouse 3.truth").mkdir(parents=True)
+    geometry = {"pixel_size_um": 1.0, "source_to_axis_mm": 5.0, "detector_to_axis_mm": 9.0}
+    write_txrm(folder / "mouse 3.txrm", projections=FRAMES, angles_deg=ANGLES, reference=FRAMES[0], **geometry)
+    write_dataexchange(folder / "mouse 3.h5", projections=FRAMES, angles_deg=ANGLES)
+    write_txrm(folder / "flat.xrm", projections=FRAMES[:1], angles_deg=ANGLES[:1], **geometry)
+    (folder / "readme.txt").write_text("hello")
+    return folder
+
+
+def test_a_folder_of_scans(scans, tmp_path):
+    said = init([scans], tmp_path / "study")
+    table = load_scans(tmp_path / "study" / "scans.tsv")
+    assert sorted(table) == ["mouse_3", "mouse_3_2"]
+    assert {scan.role for scan in table.values()} == {"train"}
+    assert [bool(scan.truth) for scan in table.values()] == [True, True]
+    assert "left out: flat.xrm (a single view" in said
+    assert "left out: readme.txt (not a known raw format" in said
+    assert "to decide in config.yaml: mouse_3: no flats: decide with flatfield.missing_flat" in said
+    config = (tmp_path / "study" / "config.yaml").read_text()
+    assert "# - mouse_3: no pixel size: set ingest.pixel_size_um" in config
+
+
+def test_a_folder_of_frames_is_one_scan(tmp_path):
+    folder = tmp_path / "scan-1"
+    folder.mkdir()
+    for k, frame in enumerate(FRAMES):
+        tifffile.imwrite(folder / f"p{k}.tif", frame)
+    said = init([folder], tmp_path)
+    assert list(load_scans(tmp_path / "scans.tsv")) == ["scan-1"]
+    assert "scan-1: no angles in the file; set ingest.angles_first_deg" in said
+
+
+def test_nothing_is_overwritten(scans, tmp_path):
+    init([scans], tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(SettingsError, match=r"config\.yaml: exists already"):
+        init([scans], tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_what_is_not_a_scan_is_refused(scans, tmp_path):
+    with pytest.raises(RawFileError, match=r"readme\.txt: not a known raw format"):
+        init([scans / "readme.txt"], tmp_path)
+    with pytest.raises(SettingsError, match="expected raw scans"):
+        init([], tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RawFileError, match="no TIFF files"):
+        init([tmp_path / "empty"], tmp_path)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txrm", "a"),
+        ("mouse 3 (left).txrm", "mouse_3_left"),
+        ("-x.h5", "x"),
+        ("ä.h5", "scan"),
+        ("n" * 90 + ".h5", "n" * 64),
+    ],
+)
+def test_ids(tmp_path, name, expected):
+    assert scan_id(tmp_path / name) == expected
+
+
+def test_the_settings_are_valid_as_written_and_with_every_comment_taken_off(scans, tmp_path):
+    settings = pytest.importorskip("xrmflow.config.settings").Settings
+    from xrmflow.config.loader import load_settings
+
+    init([scans], tmp_path)
+    assert load_settings(tmp_path / "config.yaml", settings) == settings()
+    text = (tmp_path / "config.yaml").read_text()
+    lines = [
+        line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ") and ":" in line.split("#")[1]
+    ]
+    keys = [line for line in lines if line.split(":")[0].strip().isidentifier()]
+    (tmp_path / "all.yaml").write_text("\n".join(keys) + "\n")
+    assert load_settings(tmp_path / "all.yaml", settings) == settings()
