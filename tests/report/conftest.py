@@ -223,16 +223,19 @@ def write_tables(root: Path, name: str, factor: float, *, calibrated: bool, dept
         {
             "scan": "mouse_1",
             "volume": name,
-            "slice": k,
-            "z_mm": k * 0.002,
+            "z": k,
+            "z_mm": k * 0.002 if calibrated else "",
             "BA": 0.01,
             "TA": 0.03,
-            "BA/TA": 0.3 * factor + 0.05 * np.sin(k / 3),
+            "BA_TA": 0.3 * factor + 0.05 * np.sin(k / 3),
         }
         for k in z
     ]
     write_csv(root / f"morphometry/{name}_slices.csv", slices)
-    lacunae = [{"scan": "mouse_1", "lacuna": i, "volume_um3": v} for i, v in enumerate(rng.normal(300, 60, 19))]
+    lacunae = [
+        {"id": i, "volume_um3": v, "volume_voxels": v / 8, "touching_border": i == 3}
+        for i, v in enumerate(rng.normal(300, 60, 19))
+    ]
     write_csv(root / f"morphometry/{name}_lacunae.csv", lacunae)
 
 

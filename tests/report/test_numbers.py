@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from xrmflow.report.numbers import as_csv, column, compare, difference_cell, number, passed, sentence
+from xrmflow.report.numbers import as_csv, column, compare, difference_cell, number, passed, sentence, unit
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,10 @@ def test_difference_beyond_the_limit_is_marked():
 
 
 def test_column_takes_the_first_name_there_is():
-    assert column([{"b": "1", "c": "2"}], "a", "c", "b") == [2.0]
+    assert column([{"b": "1", "c": "2"}], "a", "c", "b") == ("c", [2.0])
+    assert column([{"b": "1", "c": ""}, {"b": "2", "c": ""}], "c", "b") == ("b", [1.0, 2.0])
     assert column([{"b": "1"}], "a") is None
+    assert column([], "a") is None
 
 
 @pytest.mark.parametrize(("text", "state"), [("True", "pass"), ("false", "fail"), ("", "info")])
@@ -60,6 +62,14 @@ def test_passed(text, state):
 def test_csv_repeats_the_rows():
     table = rows("volume", A=1, B=2)
     assert list(csv.DictReader(io.StringIO(as_csv([table])))) == table
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [("mm3", "mm³"), ("1/mm3", "1/mm³"), ("um3", "µm³"), ("voxel2", "voxel²"), ("mgHA/cm3", "mgHA/cm³"), ("1", "1")],
+)
+def test_unit(written, printed):
+    assert unit(written) == printed
 
 
 def test_sentence():

@@ -11,11 +11,12 @@ from xrmflow.report import plots
 from xrmflow.report.blocks import Block, Cell, Gallery, NotRun, Picture, Plot, Table, Text
 from xrmflow.report.images import BONE, LACUNA, busiest, overlay, window
 from xrmflow.report.methods import threshold_of
-from xrmflow.report.numbers import Comparison, as_csv, column, compare, difference_cell, passed, value_cell
+from xrmflow.report.numbers import Comparison, as_csv, column, compare, difference_cell, parse, passed, unit, value_cell
 from xrmflow.report.results import Results, Row, display_name
 from xrmflow.report.style import svg
 from xrmflow.report.volumes import AXES, Shown, window_text
 
+LENGTHS = ("Tb.Th", "Ct.Th", "Tb.Sp")
 MASK_NOTE = "Outlines: bone amber, lacunae blue, canals pink; what lies outside the volume of interest is darkened."
 
 
@@ -38,8 +39,7 @@ def metrics(results: Results, params: ReportSection) -> list[Block]:
                 "Uncalibrated: the voxel size is not known. Lengths are in voxels and attenuation is per voxel.", "look"
             )
         )
-    blocks.append(metric_table(results.metrics, params.bias_percent, results.scan))
-    return blocks
+    return [*blocks, metric_table(results.metrics, params.bias_percent, results.scan), _methods_table(results.metrics)]
 
 
 def metric_table(tables: Mapping[str, list[Row]], limit_percent: float, scan: str) -> Table:
@@ -48,13 +48,26 @@ def metric_table(tables: Mapping[str, list[Row]], limit_percent: float, scan: st
     columns = ["Metric", "Name", "Unit"]
     for place, volume in enumerate(volumes):
         columns += [display_name(volume)] + (["difference"] if place else [])
-    columns.append("How")
+    columns.append("Note")
     compared = compare(tables)
     several = len({c.compartment for c in compared}) > 1
     rows = [_metric_row(c, volumes, limit_percent, several=several) for c in compared]
     numeric = frozenset(range(3, len(columns) - 1))
     download = (f"{scan}_morphometry.csv", as_csv(list(tables.values())))
     return Table("Morphometry", columns, rows, numeric, "Hover over a number for all its digits.", download)
+
+
+def _methods_table(tables: Mapping[str, list[Row]]) -> Table:
+    """How each metric was measured; volumes measured in the same way share a row."""
+    how: dict[tuple[str, str], list[str]] = {}
+    for volume, found in tables.items():
+        for row in found:
+            if row.get("method"):
+                how.setdefault((row["symbol"], row["method"]), []).append(display_name(volume))
+    order = {symbol: place for place, symbol in enumerate(dict.fromkeys(symbol for symbol, _ in how))}
+    rows = [[Cell(s), Cell(method), Cell(", ".join(names))] for (s, method), names in how.items()]
+    rows.sort(key=lambda cells: order[cells[0].text])
+    return Table("How each metric was measured", ["Metric", "Method", "Volumes"], rows, folded=True)
 
 
 def truth(results: Results) -> list[Block]:
@@ -72,7 +85,7 @@ def truth(results: Results) -> list[Block]:
             Cell(display_name(row.get("volume", ""))),
             Cell(row.get("check", "")),
             *(value_cell(row.get(name)) for name in ("value", "truth", "difference", "limit")),
-            Cell(row.get("unit", "")),
+            Cell(unit(row.get("unit", ""))),
             _result_cell(row.get("passed", "")),
             Cell(row.get("note", "")),
         ]
@@ -128,12 +141,12 @@ def masks(results: Results, shown: list[Shown], grey_window: tuple[float, float]
 
 def distributions(results: Results) -> list[Block]:
     """BA/TA along the bone, thickness and lacuna volumes."""
-    return [*_area_fraction(results), *_lacunae(results)]
+    return [*_area_fraction(results), *_thickness(results), *_lacunae(results)]
 
 
 def _metric_row(c: Comparison, volumes: list[str], limit_percent: float, *, several: bool) -> list[Cell]:
     name = f"{c.name} ({c.compartment})" if several and c.compartment else c.name
-    row = [Cell(c.symbol), Cell(name), Cell(c.unit)]
+    row = [Cell(c.symbol), Cell(name), Cell(unit(c.unit))]
     for place, volume in enumerate(volumes):
         row.append(value_cell(c.values.get(volume)))
         if place:
@@ -194,31 +207,50 @@ def _interesting(labels: np.ndarray, edge_px: int) -> tuple[slice, slice]:
 
 
 def _area_fraction(results: Results) -> list[Block]:
-    found = {}
+    found, label = {}, "slice"
     for name, rows in results.slices.items():
-        position = column(rows, "z_mm", "z_voxels", "z_voxel", "z", "slice")
-        value = column(rows, "BA/TA", "ba_ta", "BA_TA")
+        position, value = column(rows, "z_mm", "z"), column(rows, "BA_TA", "BA/TA")
         if position is not None and value is not None:
-            found[display_name(name)] = (np.array(position), np.array(value))
+            found[display_name(name)] = (np.array(position[1]), np.array(value[1]))
+            label = "z (mm)" if position[0] == "z_mm" else "slice"
+    title = "Bone area fraction along the axis"
     if not found:
-        return [NotRun("Bone area fraction along the axis", "no table of slices was written")]
-    label = "z (mm)" if any("z_mm" in rows[0] for rows in results.slices.values() if rows) else "slice"
+        return [NotRun(title, "no table of slices was written")]
     figure = plots.slice_profiles(found, position_label=label, value_label="BA/TA")
-    return [Plot("Bone area fraction along the axis", svg(figure), "bone area over tissue area of each slice")]
+    return [Plot(title, svg(figure), "bone area over tissue area of each slice")]
+
+
+def _thickness(results: Results) -> list[Block]:
+    """Mean and spread of thickness and separation, for each volume."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    units = set()
+    for name, rows in results.metrics.items():
+        values = {row["symbol"]: parse(row["value"]) for row in rows}
+        units |= {row["unit"] for row in rows if row["symbol"] in LENGTHS and parse(row["value"]) is not None}
+        for symbol in LENGTHS:
+            mean, spread = values.get(symbol), values.get(f"{symbol}.SD")
+            if mean is not None and spread is not None:
+                found.setdefault(symbol, {})[display_name(name)] = (mean, spread)
+    if not found or len(units) != 1:
+        reasons = [row["note"] for rows in results.metrics.values() for row in rows if row["symbol"] in LENGTHS]
+        reason = next((r.removeprefix("skipped: ") for r in reasons if r), "no thickness was measured")
+        return [NotRun("Thickness and separation", reason)]
+    figure = plots.spreads(found, value_label=units.pop())
+    note = "Dot: mean over the volume; line: ± one standard deviation of the local thickness."
+    return [Plot("Thickness and separation", svg(figure), "mean and spread of thickness and separation", note)]
 
 
 def _lacunae(results: Results) -> list[Block]:
-    found, unit = {}, "µm³"
+    found, label = {}, "µm³"
     for name, rows in results.lacunae.items():
-        values = column(rows, "volume_um3")
-        if values is None:
-            values = column(rows, "volume_voxels", "volume_voxel", "voxels")
-            unit = "voxels" if values is not None else unit
-        finite = np.array([v for v in values or [] if math.isfinite(v)])
-        if finite.size:
-            found[display_name(name)] = finite
+        whole = [row for row in rows if passed(row.get("touching_border", "")) != "pass"]
+        values = column(whole, "volume_um3", "volume_voxels")
+        if values is not None:
+            found[display_name(name)] = np.array([v for v in values[1] if math.isfinite(v)])
+            label = "µm³" if values[0] == "volume_um3" else "voxels, uncalibrated"
     if not found:
         return [NotRun("Lacuna volumes", "no lacuna was measured")]
-    figure = plots.distributions(found, value_label=f"lacuna volume ({unit})", count_label="lacunae")
+    figure = plots.distributions(found, value_label=f"lacuna volume ({label})", count_label="lacunae")
     words = ", ".join(f"{name}: {values.size}" for name, values in found.items())
-    return [Plot("Lacuna volumes", svg(figure), "histogram of the volumes of lacunae", f"Number of lacunae — {words}.")]
+    note = f"Lacunae that lie whole in the volume of interest — {words}."
+    return [Plot("Lacuna volumes", svg(figure), "histogram of the volumes of lacunae", note)]

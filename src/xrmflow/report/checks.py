@@ -145,6 +145,7 @@ def _bias(results: Results, limit_percent: float) -> Check | None:
     moved = [
         f"{c.symbol} {difference_cell(difference, limit_percent).text} ({display_name(volume)})"
         for c in compare(results.metrics)
+        if not c.symbol.endswith(".SD")
         for volume, difference in c.difference_percent.items()
         if abs(difference) > limit_percent
     ]

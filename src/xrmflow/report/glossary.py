@@ -43,12 +43,16 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "Lc.Sr": ("lacuna sphericity", "1 for a sphere"),
     "Lc.Eq": ("lacuna equancy", "shortest over longest axis"),
     "Ca.V": ("canal volume", "volume of vascular canals"),
+    "mu": ("mean attenuation of bone", "mean linear attenuation coefficient of bone away from its surfaces"),
+    ".grey": ("from grey values", "appended to a symbol: partial volumes at surfaces count, not whole voxels"),
     ".SD": ("standard deviation", "appended to a symbol: spread of the quantity over the volume or the objects"),
 }
 
 
 def entries(symbols: set[str]) -> list[tuple[str, str, str]]:
-    """(symbol, name, meaning) of those symbols that the glossary knows, and of ".SD" when a symbol ends so."""
-    wanted = {s for s in symbols if s in GLOSSARY} | {s.removesuffix(".SD") for s in symbols if s.endswith(".SD")}
-    wanted |= {".SD"} if any(s.endswith(".SD") for s in symbols) else set()
+    """(symbol, name, meaning) of the symbols that the glossary knows, and of what is appended to them."""
+    wanted = set(symbols)
+    for ending in (".SD", ".grey"):
+        with_ending = {symbol for symbol in symbols if symbol.endswith(ending)}
+        wanted |= {symbol.removesuffix(ending) for symbol in with_ending} | ({ending} if with_ending else set())
     return [(symbol, *text) for symbol, text in GLOSSARY.items() if symbol in wanted]

@@ -31,6 +31,7 @@ THRESHOLDS = {
     "threshold_per_mm": "1/mm",
     "threshold_grey": "",
 }
+MAIN_METRICS = ("BV/TV", "Tb.Th", "Tb.Sp", "Tb.N", "Ct.Th", "TMD", "Lc.N")
 SIGMAS = {"sigma_um": "µm", "sigma_voxels": "voxels"}
 PARAGRAPH = (
     "Sample: {0[Sample]}. Scans were taken in a {beam} beam (medium: {0[Scanning medium]}; tube potential: "
@@ -214,5 +215,7 @@ def _voi(record: Mapping[str, Any]) -> str:
 
 
 def _algorithms(results: Results) -> str:
-    methods = {row["symbol"]: row["method"] for rows in results.metrics.values() for row in rows if row.get("method")}
+    """How the main metrics of the first volume were measured."""
+    rows = next(iter(results.metrics.values()), [])
+    methods = {row["symbol"]: row["method"] for row in rows if row["symbol"] in MAIN_METRICS and row.get("method")}
     return "; ".join(f"{symbol} by {method}" for symbol, method in methods.items())

@@ -34,6 +34,17 @@ def number(value: float | str | None, digits: int = 4, *, zeros: bool = False) -
     return text.rstrip(".").replace("-", "−")
 
 
+def unit(text: str) -> str:
+    """A unit as it is printed.
+
+    >>> unit("1/mm3"), unit("um3"), unit("mgHA/cm3"), unit("1")
+    ('1/mm³', 'µm³', 'mgHA/cm³', '1')
+    """
+    for plain, printed in (("um", "µm"), ("m2", "m²"), ("m3", "m³"), ("voxel2", "voxel²"), ("voxel3", "voxel³")):
+        text = text.replace(plain, printed)
+    return text
+
+
 def sentence(text: str) -> str:
     """The text with a capital first letter and a full stop."""
     text = text.strip()
@@ -53,12 +64,12 @@ def parse(value: float | str | None) -> float | None:
         return None
 
 
-def column(rows: Sequence[Row], *names: str) -> list[float] | None:
-    """The first of the named columns that exists, as numbers (NaN where empty); None when there is none of them."""
+def column(rows: Sequence[Row], *names: str) -> tuple[str, list[float]] | None:
+    """The first of the named columns that holds a number: its name and values (NaN where empty); None without any."""
     for name in names:
-        if rows and name in rows[0]:
-            values = [parse(row[name]) for row in rows]
-            return [math.nan if value is None else value for value in values]
+        parsed = [parse(row.get(name)) for row in rows]
+        if any(value is not None for value in parsed):
+            return name, [math.nan if value is None else value for value in parsed]
     return None
 
 
@@ -70,7 +81,7 @@ class Comparison:
         compartment, symbol, name, unit: as written by morphometry.
         values: the text of the value by volume name; missing where the volume has none.
         difference_percent: change against the first volume, percent of its value; missing where it cannot be told.
-        notes: notes and methods, each once.
+        notes: the notes of all volumes, each once.
     """
 
     compartment: str
@@ -130,7 +141,7 @@ def _comparison(key: tuple[str, str, str], tables: Mapping[str, Sequence[Row]]) 
         value = parse(row["value"])
         if name != volume and value is not None and reference:
             differences[name] = 100 * (value - reference) / abs(reference)
-    notes = [note for row in found.values() for note in (row.get("method", ""), row.get("note", "")) if note]
+    notes = [row["note"] for row in found.values() if row.get("note")]
     values = {name: row["value"] for name, row in found.items()}
     return Comparison(key[0], key[1], first.get("name", ""), key[2], values, differences, list(dict.fromkeys(notes)))
 

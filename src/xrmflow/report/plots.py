@@ -107,12 +107,18 @@ def distributions(samples: Mapping[str, np.ndarray], *, value_label: str, count_
     return figure
 
 
-def stairs(tables: Mapping[str, tuple[np.ndarray, np.ndarray]], *, value_label: str, count_label: str) -> Figure:
-    """Ready-made distributions (bin edges, heights), one line a volume."""
+def spreads(values: Mapping[str, Mapping[str, tuple[float, float]]], *, value_label: str) -> Figure:
+    """Mean and standard deviation of quantities (outer names), one mark a volume (inner names)."""
+    volumes = list(dict.fromkeys(name for found in values.values() for name in found))
     with drawing() as figure:
-        axes = figure.add_subplot(xlabel=value_label, ylabel=count_label)
-        for (name, (edges, heights)), colour in zip(tables.items(), _colours(len(tables)), strict=True):
-            axes.stairs(heights, edges, color=colour, label=name, linewidth=1.3)
+        axes = figure.add_subplot(ylabel=value_label, xlim=(-0.6, len(values) - 0.4))
+        for place, (name, colour) in enumerate(zip(volumes, _colours(len(volumes)), strict=True)):
+            offset = (place - (len(volumes) - 1) / 2) * 0.16
+            shown = [(x + offset, *found[name]) for x, found in enumerate(values.values()) if name in found]
+            x, mean, spread = zip(*shown, strict=True)
+            axes.errorbar(x, mean, yerr=spread, fmt="o", color=colour, label=name, capsize=3, elinewidth=1.2)
+        axes.set_xticks(range(len(values)), list(values))
+        axes.set_ylim(bottom=0)
         _legend(figure)
     return figure
 
