@@ -1,0 +1,29 @@
+"""Settings of morphometry: bone numbers from a segmented volume."""
+
+from pydantic import Field
+
+from xrmflow.config.section import Section
+
+
+class MorphometrySection(Section):
+    """What is measured; threshold, calibration and volume of interest are those of segment."""
+
+    thickness: bool = Field(default=True, description="Whether to measure Tb.Th and Tb.Sp (yes or no).")
+    lacunae: bool = Field(default=True, description="Whether to measure lacunae (yes or no).")
+    least_slices: int = Field(
+        default=8,
+        ge=2,
+        description="With fewer slices in the volume of interest (count), what needs three dimensions is skipped, with "
+        "the reason in the table.",
+    )
+    correct_blur: bool = Field(
+        default=True,
+        description="Whether thickness allows for the blur measured at the edges of bone, which moves curved surfaces "
+        "to their hollow side (yes or no).",
+    )
+    core_erosion_voxels: int = Field(
+        default=2,
+        ge=0,
+        le=20,
+        description="Bone within so many voxels of its surface does not count towards mean attenuation and TMD.",
+    )

@@ -1,0 +1,80 @@
+"""Stage segment: any volume to masks of bone, marrow, lacunae and canals."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from xrmflow.config.segment import SegmentSection
+from xrmflow.errors import SettingsError
+from xrmflow.io.provenance import provenance
+from xrmflow.io.stores import Volume, create_volume, open_volume
+from xrmflow.morphometry.scale import Scale
+from xrmflow.morphometry.segmentation import Recipe, segment
+
+logger = logging.getLogger(__name__)
+NOT_IN_RECIPE = {"threshold_method", "voi_start_slice", "voi_stop_slice", "voi_start_mm", "voi_stop_mm", "voi_mask"}
+
+
+def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
+    """Segment bone, marrow, lacunae and canals by a Gaussian and a threshold."""
+    source = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
+    scale = Scale(source.grid.voxel_mm, source.calibrated)
+    recipe, mask = _recipe(params, source), _mask(params, source)
+    try:
+        result = segment(np.asarray(source.data[...]), scale=scale, recipe=recipe, mask=mask)
+    except ValueError as error:
+        raise SettingsError(f"segment: {error}") from error
+    for note in result.record["notes"]:
+        logger.info("%s: %s", note["severity"], note["text"])
+    if mask is not None:
+        result.record["voi_mask_sha256"] = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    traced = provenance(stage="segment", params=params, inputs={"volume": volume, "voi_mask": params.voi_mask})
+    with create_volume(
+        bone,
+        quantity="label",
+        grid=source.grid,
+        calibrated=source.calibrated,
+        provenance=traced,
+        segmentation=result.record,
+    ) as store:
+        store["data"] = result.labels
+        store["context"] = result.context
+
+
+def _recipe(params: SegmentSection, source: Volume) -> Recipe:
+    """The settings with slices as indices."""
+    ends = {}
+    for end in ("start", "stop"):
+        index, mm = getattr(params, f"voi_{end}_slice"), getattr(params, f"voi_{end}_mm")
+        if mm is not None and not source.calibrated:
+            raise SettingsError(
+                f"segment.voi_{end}_mm: expected null for a scan without a voxel size, got {mm}; use voi_{end}_slice"
+            )
+        ends[f"voi_{end}"] = index if mm is None else round(mm / source.grid.voxel_mm)
+    return Recipe(method=params.threshold_method, **params.model_dump(exclude=NOT_IN_RECIPE), **ends)
+
+
+def _mask(params: SegmentSection, source: Volume) -> np.ndarray | None:
+    """The volume of interest drawn by hand, from a label store, a TIFF stack or a numpy file."""
+    if params.voi_mask is None:
+        return None
+    path = Path(params.voi_mask.format(scan=scan_of(source.path)))
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False) > 0
+        if path.suffix in (".tif", ".tiff"):
+            import tifffile
+
+            return tifffile.imread(path) > 0
+        return np.asarray(open_volume(path, "label").data[...]) > 0
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError(
+            f"segment.voi_mask: expected a mask in {path}, got {error}; write it as .tif or .npy"
+        ) from error
+
+
+def scan_of(volume: Path) -> str:
+    """The scan's id: the folder of its volume, results/<scan>/<volume>.zarr."""
+    return volume.parent.name
