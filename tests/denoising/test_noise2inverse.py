@@ -118,5 +118,5 @@ def test_splits_that_cannot_be_compared_are_refused(splits):
 
 def test_slices_too_small_for_the_network_are_named():
     splits = splits_of(object_of(0, (4, 7, 7)), 0)
-    with pytest.raises(SettingsError, match="levels: .* 7 pixels, got 16; lower levels"):
+    with pytest.raises(SettingsError, match=r"levels: .* 7 pixels, got 16; lower levels"):
         train_denoiser([splits], plan=Plan(steps=1, levels=4))

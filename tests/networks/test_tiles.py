@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from xrmflow.errors import UserError
 from xrmflow.networks.normalisation import Normalisation
 from xrmflow.networks.tiles import apply_tiled
 from xrmflow.networks.unet import UNet
@@ -69,5 +70,5 @@ def test_normalisation_is_undone():
 
 @pytest.mark.parametrize("values", [[1.0, 1.0], [1.0, np.nan]])
 def test_constant_or_damaged_volumes_have_no_normalisation(values):
-    with pytest.raises(ValueError, match="normalisation: expected finite values that are not all equal"):
+    with pytest.raises(UserError, match="expected finite values that are not all equal"):
         Normalisation.measured([np.array(values)])

@@ -99,7 +99,8 @@ def save_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, data)
     payload = {**described, "weights": path.name, "sha256": digest, "parameters": parameters}
-    payload |= {"seed": plan.seed, "steps": losses.step[-1], **about, "loss": losses.to_dict()}
+    payload |= {"seed": plan.seed, "steps": losses.step[-1], "precision": losses.precision, **about}
+    payload["loss"] = losses.to_dict()
     write_document(card, kind="model", payload=payload, provenance=provenance)
 
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from xrmflow.errors import UserError
+
 Values = TypeVar("Values", Tensor, np.ndarray)
 
 
@@ -22,16 +24,19 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.mean) and np.isfinite(self.deviation) and self.deviation > 0):
-            raise ValueError(
-                f"normalisation: expected finite values that are not all equal, got mean {self.mean} and "
-                f"standard deviation {self.deviation}"
-            )
+            raise ValueError(f"deviation: expected finite numbers, positive, got {self.mean}, {self.deviation}")
 
     @classmethod
     def measured(cls, slices: Iterable[np.ndarray]) -> "Normalisation":
-        """Mean and standard deviation of all values of some slices, which must be finite and not all equal."""
+        """Mean and standard deviation of all values of some slices; raises UserError for NaN or values all equal."""
         values = np.concatenate([np.asarray(one, dtype=np.float64).ravel() for one in slices])
-        return cls(float(values.mean()), float(values.std()))
+        mean, deviation = float(values.mean()), float(values.std())
+        if not np.isfinite(deviation) or deviation == 0:
+            raise UserError(
+                f"training volumes: expected finite values that are not all equal, got mean {mean:g} and standard "
+                f"deviation {deviation:g}; look at the volumes for NaN or an empty field of view"
+            )
+        return cls(mean, deviation)
 
     def apply(self, values: Values) -> Values:
         """Volume values to network values."""

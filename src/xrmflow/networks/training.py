@@ -73,14 +73,22 @@ class Plan:
 
 @dataclass
 class Losses:
-    """Mean squared errors against noisy targets: their floor is the noise of the target, not zero."""
+    """Mean squared errors against noisy targets: their floor is the noise of the target, not zero.
+
+    Attributes:
+        step: after how many updates the following were recorded.
+        train: mean since the record before.
+        validation: of the averaged weights, on batches never trained on; empty without such.
+        precision: number format of the multiplications that were done.
+    """
 
     step: list[int] = field(default_factory=list)
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+    precision: str = "float32"
 
     def to_dict(self) -> dict[str, list]:
-        """Plain JSON-ready record."""
+        """The curves as a plain JSON-ready record."""
         return {"step": list(self.step), "train": list(self.train), "validation": list(self.validation)}
 
 
@@ -118,6 +126,7 @@ def train(
     if saved is not None:
         state.restore(saved)
     dtype = autocast_dtype(plan.precision, device)
+    state.losses.precision = str(dtype).removeprefix("torch.")
     begin, window = time.monotonic(), []
     for step in track(range(state.step, plan.steps), label=label):
         window.append(_update(state, draw(step), plan, step, dtype))
