@@ -15,6 +15,7 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: another process holds it.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
