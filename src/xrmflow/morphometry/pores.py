@@ -101,8 +101,9 @@ def _classify(pores: np.ndarray, envelope: np.ndarray, gates: Gates) -> tuple[np
     elongated = fit & (_elongation(np.where(fit[pores], pores, 0), sizes.size) > gates.elongation)
     pits = ~small & touches_outside(pores, envelope, sizes.size)
     marrow = large & (sizes >= gates.marrow_fraction * np.count_nonzero(envelope))
+    boxes = ndimage.find_objects(pores)
     for label in np.flatnonzero(large & ~marrow & ~pits):
-        marrow[label] = _width(pores, int(label)) > gates.canal_width
+        marrow[label] = _width(pores, int(label), boxes[label - 1]) > gates.canal_width
     kinds[large | elongated] = CANAL
     kinds[pits | marrow] = OPEN
     kinds[small] = NOISE
@@ -161,9 +162,8 @@ def touches_ends(labels: np.ndarray, count: int) -> np.ndarray:
     return touching
 
 
-def _width(labels: np.ndarray, label: int) -> float:
-    """Diameter of the largest ball inside one label, voxels (the phase goes on beyond the ends of the volume)."""
-    box = ndimage.find_objects(labels == label)[0]
+def _width(labels: np.ndarray, label: int, box: tuple[slice, ...]) -> float:
+    """Diameter, voxels, of the largest ball in one label, which lies in `box`; at the ends of the volume it goes on."""
     ends = (int(box[0].start > 0), int(box[0].stop < labels.shape[0]))
     return 2 * float(edt.edt(np.pad(labels[box] == label, (ends, (1, 1), (1, 1))), black_border=False).max())
 
