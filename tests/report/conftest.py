@@ -232,10 +232,8 @@ def write_tables(root: Path, name: str, factor: float, *, calibrated: bool, dept
         for k in z
     ]
     write_csv(root / f"morphometry/{name}_slices.csv", slices)
-    lacunae = [
-        {"id": i, "volume_um3": v, "volume_voxels": v / 8, "touching_border": i == 3}
-        for i, v in enumerate(rng.normal(300, 60, 19))
-    ]
+    volumes = rng.normal(300, 60, 19)
+    lacunae = [{"id": i, "volume_um3": v, "touching_border": i == 3} for i, v in enumerate(volumes)]
     write_csv(root / f"morphometry/{name}_lacunae.csv", lacunae)
 
 

@@ -235,7 +235,7 @@ def _thickness(results: Results) -> list[Block]:
         reasons = [row["note"] for rows in results.metrics.values() for row in rows if row["symbol"] in LENGTHS]
         reason = next((r.removeprefix("skipped: ") for r in reasons if r), "no thickness was measured")
         return [NotRun("Thickness and separation", reason)]
-    figure = plots.spreads(found, value_label=units.pop())
+    figure = plots.spreads(found, value_label=f"length ({units.pop()})")
     note = "Dot: mean over the volume; line: ± one standard deviation of the local thickness."
     return [Plot("Thickness and separation", svg(figure), "mean and spread of thickness and separation", note)]
 

@@ -16,7 +16,7 @@ from xrmflow.report.style import svg
 from xrmflow.report.volumes import display_unit, window_text
 
 FEW_ROWS = 8
-SINOGRAM_VIEWS = 720
+SINOGRAM_VIEWS = 360
 MONTAGE = 5
 LOSS_NOTE = "Against noisy targets the lowest possible loss is the noise of the target, not zero."
 
@@ -40,7 +40,7 @@ def detector(results: Results, params: ReportSection) -> list[Block]:
     ]
     note = (
         f"Grey window of the line integrals {number(limits[0], 3)} to {number(limits[1], 3)}. "
-        "Vertical lines in the last picture are rings, dots are outliers."
+        "In the last picture vertical lines are rings, horizontal ones changes of the beam, dots outliers."
     )
     blocks: list[Block] = [_statistics(results.projections.record.get("flatfield", {}))]
     blocks += [Gallery("One view", pictures)] if pictures else []

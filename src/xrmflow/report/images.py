@@ -48,7 +48,7 @@ def shrink(image: np.ndarray, longest_px: int) -> np.ndarray:
 def data_uri(pixels: np.ndarray, *, quality: int | None = None) -> str:
     """Encode uint8 grey (h, w) or colour (h, w, 3) as a data URI: JPEG at `quality`, or exact PNG for None."""
     name = "png" if quality is None else "jpeg"
-    encoded = _encode(pixels, "PNG") if quality is None else _encode(pixels, "JPEG", quality=quality)
+    encoded = _encode(pixels, "PNG") if quality is None else _encode(pixels, "JPEG", quality=quality, subsampling=0)
     return f"data:image/{name};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
@@ -120,7 +120,7 @@ def overlay(
     pixels = np.repeat(_enlarge(grey(image, *grey_window), factor)[..., None], 3, axis=2)
     large = _enlarge(labels, factor)
     pixels[large == 0] //= 2
-    line = max(1, factor // 4)
+    line = max(1, factor // 3)
     for label, colour in OUTLINES.items():
         inside = np.isin(large, (BONE, LACUNA, CANAL)) if label == BONE else large == label
         pixels[outline(inside, line)] = colour

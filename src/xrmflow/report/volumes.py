@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from xrmflow.config.report import ReportSection
 from xrmflow.io.stores import Volume
@@ -91,8 +92,9 @@ def read_shown(volumes: Mapping[str, Volume], count: int, longest_px: int) -> li
 
 
 def common_window(shown: list[Shown], params: ReportSection) -> tuple[float, float]:
-    """Black and white for all volumes: percentiles of the first."""
-    return window(shown[0].sample, params.window_low_percentile, params.window_high_percentile)
+    """Black and white for all volumes: percentiles of the first, averaged over 3 x 3 so that noise counts less."""
+    smooth = np.concatenate([ndimage.uniform_filter(frame, 3).ravel() for frame in shown[0].frames])
+    return window(smooth, params.window_low_percentile, params.window_high_percentile)
 
 
 def window_text(grey_window: tuple[float, float], unit: str) -> str:
