@@ -41,7 +41,9 @@ def test_interleaved_views_are_each_in_one_split():
 
 @pytest.mark.parametrize("splits", [1, 12])
 def test_impossible_numbers_of_splits_are_refused(splits):
-    with pytest.raises(ValueError, match=rf"splits: expected between 2 and the number of views \(11\), got {splits}"):
+    with pytest.raises(
+        SettingsError, match=rf"splits: expected between 2 and the number of views \(11\), got {splits}"
+    ):
         interleaved(11, splits=splits)
 
 

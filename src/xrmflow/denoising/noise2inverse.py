@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, Writer, as_float32, untracked
+from xrmflow.errors import SettingsError
 from xrmflow.networks.architectures import fresh_network
 from xrmflow.networks.normalisation import Normalisation, evenly
 from xrmflow.networks.patches import Box, fitted_plan, patch_pool
@@ -36,10 +37,10 @@ def interleaved(views: int, *, splits: int) -> list[slice]:
     [slice(0, 5, 2), slice(1, 5, 2)]
 
     Raises:
-        ValueError: fewer than 2 splits, or fewer views than splits.
+        SettingsError: fewer than 2 splits, or fewer views than splits.
     """
     if splits < 2 or views < splits:
-        raise ValueError(f"splits: expected between 2 and the number of views ({views}), got {splits}")
+        raise SettingsError(f"splits: expected between 2 and the number of views ({views}), got {splits}")
     return [slice(k, views, splits) for k in range(splits)]
 
 
