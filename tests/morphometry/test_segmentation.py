@@ -5,10 +5,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from xrmflow.morphometry.indices import Options, Segmented, measure
+from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.lacunae import measure_lacunae
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA, MARROW, OUTSIDE, Recipe, drop_specks, segment
+from xrmflow.morphometry.segmented import Options, Segmented
 
 SHAPE = (40, 64, 64)
 SCALE = Scale(0.002, True)
@@ -242,6 +243,33 @@ def test_thin_bone_is_warned_of(shapes):
     volume = 0.1 + ndimage.gaussian_filter(shapes.rendered(shapes.tube(2.4, radius=12), (12, 40, 40)), 0.3)
     rows, _ = table(volume, segment(volume, scale=SCALE, recipe=Recipe(sigma_voxels=0.0, least_bone_um3=0)))
     assert "poorly resolved" in rows["Tb.Th"]["note"]
+
+
+def test_two_tissues_are_no_partial_volumes(shapes):
+    # Dentine inside enamel: a third of the hard tissue is half as grey, and not half empty.
+    depth = shapes.rendered(shapes.rod(40), (12, 64, 64)) + shapes.rendered(shapes.rod(30), (12, 64, 64))
+    volume = 0.1 + 0.5 * (depth > 0) + np.where(depth > 1, 0.0, 0.5 * (depth > 0))
+    volume = ndimage.gaussian_filter(volume, 0.5)
+    rows, _ = table(volume, segment(volume, scale=SCALE, recipe=Recipe(method="grey", threshold=0.4)))
+    assert rows["BV/TV.grey"]["value"] is None
+    assert "differs in grey from the rest" in rows["BV/TV.grey"]["note"]
+    assert rows["BV/TV"]["value"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_cortex_and_trabeculae_get_rows_of_their_own(phantom, shapes):
+    strut = shapes.rendered(shapes.plate(5.0, (0, 1, 0)), SHAPE) * shapes.rendered(shapes.rod(34), SHAPE)
+    grey, _ = phantom
+    volume = noisy(np.maximum(grey, SOFT_GREY + (BONE_GREY - SOFT_GREY) * strut).astype(np.float32), sigma=0.05)
+    result = segment(volume, scale=SCALE, recipe=Recipe())
+    data = Segmented(volume, result.labels, result.context, SCALE, result.record)
+    rows = measure(data, options=Options(trabecula_um=16.0), first_voxel_mm=(0.0, 0.0, 0.0)).indices
+    found = {(one["compartment"], one["symbol"]): one["value"] for one in rows}
+    assert len(found) == len(rows)
+    assert found["cortical", "Ct.Th"] == pytest.approx(15 * SCALE.voxel_mm, rel=0.03)
+    assert found["trabecular", "Tb.Th"] == pytest.approx(5 * SCALE.voxel_mm, rel=0.1)
+    assert found["trabecular", "BV/TV"] == pytest.approx(5 * 28 / (np.pi * 14**2), rel=0.15)
+    assert found["cortical", "Tt.Ar"] == pytest.approx(np.pi * (29 * SCALE.voxel_mm) ** 2, rel=0.01)
+    assert found["cortical", "Ct.Ar/Tt.Ar"] == pytest.approx(1 - (14 / 29) ** 2, rel=0.05)
 
 
 def test_specks_are_dropped_and_counted():

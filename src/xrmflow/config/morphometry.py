@@ -21,6 +21,15 @@ class MorphometrySection(Section):
         description="Whether thickness allows for the blur measured at the edges of bone, which moves curved surfaces "
         "to their hollow side (yes or no).",
     )
+    trabecula_um: float | None = Field(
+        default=None,
+        gt=0,
+        description="Thickness of the thickest trabeculae, micrometres: bone thinner than this with marrow on both "
+        "sides is trabecular, the rest cortical, and each gets its own rows; null: they are not told apart.",
+    )
+    trabecula_voxels: float | None = Field(
+        default=None, gt=0, description="The same in voxels; used for scans without a voxel size only."
+    )
     core_erosion_voxels: int = Field(
         default=2,
         ge=0,

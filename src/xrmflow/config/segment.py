@@ -72,6 +72,13 @@ class SegmentSection(Section):
         description="File with a mask of the volume's shape (zarr label store, TIFF stack, or .npy), above 0 inside; "
         "the volume of interest is cut to it. {scan} stands for the scan's id. null: none.",
     )
+    least_part: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Parts of the bone with less than this fraction of the largest part's volume are other objects and "
+        "lie outside the periosteal volume of interest (1).",
+    )
     closing_um: float = Field(
         default=30.0,
         ge=0,

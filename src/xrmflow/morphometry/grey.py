@@ -91,14 +91,15 @@ def _core_median(grey: np.ndarray, mask: np.ndarray) -> float:
     return float(np.median(grey[mask]))
 
 
-def edge_blur(grey: np.ndarray, region: np.ndarray, levels: Levels) -> float:
+def edge_blur(grey: np.ndarray, bone: np.ndarray, levels: Levels) -> float:
     """Standard deviation of the blur that the edges of bone show, voxels: scanner, voxel size and filters together.
 
     A blurred edge f = Phi(u / sigma) has the slope exp(-q^2/2) / (sigma sqrt(2 pi)) where f = Phi(q). The median of
-    the sigma that solves it over the voxels of the edge (f between 1/4 and 3/4).
+    the sigma that solves it over the voxels beside the surface of the mask `bone` with f between 1/4 and 3/4.
     """
     fraction = levels.fraction(grey)
-    edge = np.nonzero(region & (fraction > 0.25) & (fraction < 0.75))
+    beside = dilated(bone, 1) & ~eroded(bone, 1)
+    edge = np.nonzero(beside & (fraction > 0.25) & (fraction < 0.75))
     if edge[0].size == 0:
         return 0.0
     slope = np.sqrt(sum(_difference(fraction, edge, axis) ** 2 for axis in range(3)))

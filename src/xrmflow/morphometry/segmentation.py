@@ -28,6 +28,7 @@ class Recipe:
         least_bone_um3, least_bone_voxels: smaller pieces of bone are noise.
         voi: "periosteal" (inside the outer surface of the bone) or "whole" (every voxel).
         voi_start, voi_stop: slices, None for the ends.
+        least_part: parts of the bone with less than this fraction of the largest one's volume are other objects.
         closing_um, closing_voxels: radius of the disc that closes the cortex.
         lacunae: whether to look for pores.
         lacuna_level, lacuna_seed_level: grey fractions, see `Gates`.
@@ -45,6 +46,7 @@ class Recipe:
     voi: Literal["periosteal", "whole"] = "periosteal"
     voi_start: int | None = None
     voi_stop: int | None = None
+    least_part: float = 0.05
     closing_um: float = 30.0
     closing_voxels: float = 10.0
     lacunae: bool = True
@@ -118,12 +120,14 @@ def segment(volume: np.ndarray, *, scale: Scale, recipe: Recipe, mask: np.ndarra
         )
     envelope = np.ones(bone.shape, bool)
     if recipe.voi == "periosteal":
-        envelope = periosteal_envelope(bone, closing_voxels=scale.voxels(recipe.closing_um, recipe.closing_voxels))
+        envelope = periosteal_envelope(
+            bone, closing_voxels=scale.voxels(recipe.closing_um, recipe.closing_voxels), least_part=recipe.least_part
+        )
     levels = phase_levels(grey, bone, envelope)
     pores = find_pores(grey, envelope, levels, recipe.gates(scale)) if recipe.lacunae else None
     context = _label(bone, envelope, pores)
     labels = _cut(context, recipe, mask)
-    record = _record(recipe, scale, level, levels, edge_blur(grey, envelope, levels), labels)
+    record = _record(recipe, scale, level, levels, edge_blur(grey, bone, levels), labels)
     counts = {"bone_specks_removed": specks} | (pores.counts if pores else {})
     notes = _notes(recipe, scale, labels, levels, level, mask)
     return Segmentation(labels, context, record | {"components": counts, "notes": notes})

@@ -8,8 +8,10 @@ import numpy as np
 from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.io.stores import Store, open_volume
 from xrmflow.io.tables import write_table
-from xrmflow.morphometry.indices import LACUNA_COLUMNS, SLICE_COLUMNS, Options, Segmented, measure
+from xrmflow.morphometry.indices import measure
+from xrmflow.morphometry.rows import LACUNA_COLUMNS, SLICE_COLUMNS
 from xrmflow.morphometry.scale import Scale
+from xrmflow.morphometry.segmented import Options, Segmented
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "method", "note")
