@@ -16,8 +16,9 @@ from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
+from xrmflow.morphometry.thickness import local_thickness
 from xrmflow.phantom.detector import dark_subtracted
-from xrmflow.phantom.object import Bone, coarsened, make_bone
+from xrmflow.phantom.object import BONE, CANAL, LACUNA, OUTSIDE, Bone, coarsened, cube_means, make_bone
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
 from xrmflow.phantom.scan import OBJECT_FACTOR, ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
 from xrmflow.phantom.truth import coarse_attenuation, truth_record
@@ -90,7 +91,9 @@ def _write(folder: Path, plan: PlannedScan, bone: Bone, scan: SimulatedScan) -> 
     origin = provenance(stage="simulate")
     _write_truth_volume(truth / "truth.zarr", bone, scan, origin, reference=plan.reference)
     _write_fine_truth(truth / "truth_fine.zarr", bone, scan, origin)
-    record = {"scan": plan.stem, "file": path.name, **truth_record(bone, scan)}
+    record = {"scan": plan.stem, "file": path.name, "role": plan.role, **truth_record(bone, scan)}
+    if plan.reference:
+        record["thickness_um"] |= thickness_um(bone)
     write_document(truth / "truth.json", kind="truth", payload=record, provenance=origin)
     (_write_txrm if plan.format == "txrm" else _write_dataexchange)(path, scan)
     return SimulatedFile(plan.stem, path, truth, plan.role, plan.pair)
@@ -119,6 +122,20 @@ def _write_fine_truth(path: Path, bone: Bone, scan: SimulatedScan, origin: dict[
             rows = slice(bone.margin + slices.start, bone.margin + slices.stop)
             data[slices] = bone.attenuation_per_mm(scan.effective_energy_kev, rows)
             labels[slices] = bone.labels[rows]
+
+
+def thickness_um(bone: Bone) -> dict[str, float]:
+    """Mean local thickness of bone, its pores filled, and of marrow, micrometres, from the noise-free object.
+
+    Measured on the scan's own grid in the volume of bone, where each voxel knows its share of bone.
+    """
+    labels = bone.labels[bone.core]
+    filled = cube_means((labels == BONE) | (labels == LACUNA) | (labels == CANAL), OBJECT_FACTOR)
+    inside = cube_means(labels != OUTSIDE, OBJECT_FACTOR) >= 0.5
+    phases = {"bone_mean": inside & (filled >= 0.5), "marrow_mean": inside & (filled < 0.5)}
+    voxel_um = bone.grid.voxel_mm * OBJECT_FACTOR * 1e3
+    local = {name: local_thickness(filled, domain, 0.5)[domain] for name, domain in phases.items()}
+    return {name: float(values[np.isfinite(values)].mean() * voxel_um) for name, values in local.items()}
 
 
 def _write_txrm(path: Path, scan: SimulatedScan) -> None:

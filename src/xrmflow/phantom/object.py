@@ -78,7 +78,7 @@ class Bone:
         labels: (z, y, x) uint8, values as in `LABELS`: what fills most of the voxel. "marrow" is all soft tissue
             inside the periosteum, "outside" everything beyond it.
         tissue: the soft tissue's outline.
-        shaft, canals, lacunae: the analytic parts; lacunae only where they touch the grid.
+        shaft, canals, lacunae: the analytic parts; the lacunae of the whole grid.
     """
 
     recipe: BoneRecipe
@@ -96,12 +96,14 @@ class Bone:
         """The z indices that belong to the field of view."""
         return slice(self.margin, self.grid.shape[0] - self.margin)
 
-    def whole_lacunae(self) -> list[Lacuna]:
-        """The lacunae that lie entirely within the field of view."""
+    def seen_lacunae(self) -> list[tuple[Lacuna, bool]]:
+        """The lacunae that reach into the field of view, each with whether it lies in it as a whole."""
         view = self.grid.slab(self.core)
-        half = view.voxel_mm * view.shape[0] / 2
-        up = np.array([0.0, 0.0, 1.0])
-        return [one for one in self.lacunae if abs(one.centre_mm[2] - view.centre_mm[2]) + one.reach_mm(up) < half]
+        half, up = view.voxel_mm * view.shape[0] / 2, np.array([0.0, 0.0, 1.0])
+        depths = [half - abs(one.centre_mm[2] - view.centre_mm[2]) for one in self.lacunae]
+        reaches = [one.reach_mm(up) for one in self.lacunae]
+        pairs = zip(self.lacunae, depths, reaches, strict=True)
+        return [(one, depth > reach) for one, depth, reach in pairs if depth > -reach]
 
     def attenuation_per_mm(self, energy_kev: float, rows: slice) -> np.ndarray:
         """Attenuation at one energy of the slices `rows`, (z, y, x) float32, 1/mm."""

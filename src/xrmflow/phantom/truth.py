@@ -43,7 +43,7 @@ def truth_record(bone: Bone, scan: SimulatedScan) -> dict[str, Any]:
         "labels": LABELS,
         "volumes": volume_fractions(bone),
         "thickness_um": cortical_thickness_um(bone),
-        "lacunae": [lacuna.to_dict() for lacuna in bone.whole_lacunae()],
+        "lacunae": [{**lacuna.to_dict(), "whole": whole} for lacuna, whole in bone.seen_lacunae()],
         "canals": [{"path_mm": canal.path_mm.tolist(), "radius_um": canal.radius_mm * 1e3} for canal in bone.canals],
         "faults": faults(scan),
     }
