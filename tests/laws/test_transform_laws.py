@@ -51,7 +51,7 @@ def mismatch(ax, y, x, aty):
 @ORIENTATIONS
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 @pytest.mark.parametrize(
-    "grid", [VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4)), VolumeGrid((1, 5, 6), 2.9), VolumeGrid((37, 4, 5), 0.6)]
+    "grid", [VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4)), VolumeGrid((1, 5, 6), 2.9), VolumeGrid((67, 4, 5), 0.6)]
 )
 def test_adjoints(beam, turned, dtype, limit, grid):
     geometry = scan(beam, **turned)

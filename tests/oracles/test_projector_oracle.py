@@ -1,5 +1,7 @@
 """The kernels against plain torch, in every orientation, and the oracle's own gradients to the geometry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,28 @@ def test_kernels_equal_the_oracle(beam, turned, dtype, limit):
         torch.testing.assert_close(
             fast(data, geometry, GRID), expected, rtol=0, atol=limit * float(expected.abs().max())
         )
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+@pytest.mark.parametrize("turned", [{}, {"roll_deg": 180.0}])
+@pytest.mark.parametrize("voxel_mm", [0.2, 0.8, 2.5])
+def test_tall_columns_equal_the_oracle(beam, turned, voxel_mm):
+    """Columns long enough for vector registers, at pitches below one, about one, and too large for them."""
+    record = replace(acquisition(beam, **turned), rows=61, midplane_px=29.3, pixel_mm=0.8)
+    geometry, grid = scan_geometry(record), VolumeGrid((83, 5, 4), voxel_mm, (0.3, 0.2, -0.4))
+    for fast, slow, shape in ((project, oracle.project, grid.shape), (backproject, oracle.backproject, (7, 61, 11))):
+        data = random(shape)
+        expected = slow(data, geometry, grid)
+        got = fast(data.float(), geometry, grid).double()
+        torch.testing.assert_close(got, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+def test_rays_steeper_than_half_a_right_angle_equal_the_oracle():
+    """Their main direction is the rotation axis, also where detector columns are parallel to it."""
+    record = replace(acquisition(), rows=61, midplane_px=29.3, pixel_mm=4.0)
+    geometry, grid = scan_geometry(record), VolumeGrid((40, 6, 7), 1.6)
+    data = random(grid.shape)
+    torch.testing.assert_close(project(data, geometry, grid), oracle.project(data, geometry, grid))
 
 
 @pytest.mark.parametrize("beam", ["cone", "parallel"])

@@ -11,12 +11,17 @@ asks whether an index is inside. Positions are computed in float64 once per colu
 import numpy as np
 from numba import njit
 
+from xrmflow.projectors.resample import FAST, LANES, add_mixed
+
 MARGIN = 2
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _inside(start, step, count, length):
     """First and last + 1 of the n in range(count) with -1 < start + n step < length."""
+    end = start + step * (count - 1)
+    if -1.0 < start < length and -1.0 < end < length:
+        return 0, count
     if step == 0.0:
         return (0, count) if -1.0 < start < length else (0, 0)
     a, b = (-1.0 - start) / step, (length - start) / step
@@ -33,45 +38,45 @@ def _span(start, step, first, last, length):
     return np.int64(min(a, b)), min(np.int64(max(a, b)) + 3, length)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def backproject(columns, matrices, distances, volume, row_first, row_last):
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def backproject(columns, m, distances, volume, row_first, row_last):
     """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
     views, cols, rows = columns.shape[0], columns.shape[1] - 2 * MARGIN, columns.shape[2] - 2 * MARGIN
     nx, nz = volume.shape[1], volume.shape[2]
     real = columns.dtype.type
-    buffer = np.zeros(rows + 2 * MARGIN + 1, columns.dtype)
+    height = columns.shape[2]
+    flat = columns.reshape(columns.size)
+    buffer, total = np.zeros(height, columns.dtype), np.zeros(nz + LANES, columns.dtype)
     for j in range(row_first, row_last):
         for i in range(nx):
-            out = volume[j, i]
+            total[:] = 0
             for view in range(views):
-                m = matrices[view]
-                w = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+                w = m[view, 2, 0] * i + m[view, 2, 1] * j + m[view, 2, 3]
                 if w <= 0.0:
                     continue
-                column = (m[0, 0] * i + m[0, 1] * j + m[0, 3]) / w
+                scale = 1.0 / w
+                column = (m[view, 0, 0] * i + m[view, 0, 1] * j + m[view, 0, 3]) * scale
                 if not -1.0 < column < cols:
                     continue
-                start, step = (m[1, 0] * i + m[1, 1] * j + m[1, 3]) / w, m[1, 2] / w
+                start = (m[view, 1, 0] * i + m[view, 1, 1] * j + m[view, 1, 3]) * scale
+                step = m[view, 1, 2] * scale
                 first, last = _inside(start, step, nz, rows)
                 if first >= last:
                     continue
                 distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
                 left = np.int64(column + MARGIN)
                 share = column + MARGIN - left
-                wl, wr = real((1.0 - share) / distance**2), real(share / distance**2)
-                low, high = _span(start + MARGIN, step, first, last, rows + 2 * MARGIN)
-                a, b = columns[view, left], columns[view, left + 1]
-                for n in range(low, high):
-                    buffer[n - low] = wl * a[n] + wr * b[n]
-                offset, pitch = real(start + MARGIN - low + step * first), real(step)
-                for k in range(last - first):
-                    position = offset + pitch * real(k)
-                    n = np.int32(position)
-                    f = position - real(n)
-                    out[first + k] += buffer[n] + f * (buffer[n + 1] - buffer[n])
+                weight = 1.0 / (distance * distance)
+                wl, wr = real((1.0 - share) * weight), real(share * weight)
+                a = (view * (cols + 2 * MARGIN) + left) * height
+                begin = start + MARGIN + step * first
+                add_mixed(total, first, last - first, flat, a, a + height, wl, wr, begin, step, height, buffer)
+            out = volume[j, i]
+            for k in range(nz):
+                out[k] += total[k]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def backproject_adjoint(volume, matrices, distances, columns, view_first, view_last):
     """Spread volume (y, x, z, unpadded) into `columns` (padded): the transpose of `backproject`."""
     cols, rows = columns.shape[1] - 2 * MARGIN, columns.shape[2] - 2 * MARGIN
@@ -124,7 +129,7 @@ def _path(ray, column, main, other):
     )
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
     """Joseph line integrals of volume (y, x, z, padded) into `columns` (view, col, row, unpadded).
 
@@ -134,15 +139,16 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
     cols, rows = columns.shape[1], columns.shape[2]
     ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
     real = volume.dtype.type
-    buffer = np.zeros(nz + 2 * MARGIN + 1, volume.dtype)
+    height, width = volume.shape[2], volume.shape[1]
+    flat = volume.reshape(volume.size)
+    buffer, total = np.zeros(height, volume.dtype), np.zeros(rows + LANES, volume.dtype)
     for view in range(view_first, view_last):
         ray = rays[view]
         for column in range(cols):
             main = 0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1
             planes, others = (nx, ny) if main == 0 else (ny, nx)
             om, oo, dm, do = _path(ray, column, main, 1 - main)
-            out = columns[view, column]
-            out[:] = 0
+            total[:] = 0
             for plane in range(planes):
                 t = (plane - om) / dm
                 other = oo + t * do
@@ -156,24 +162,20 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
                 near = np.int64(other + MARGIN)
                 share = real(other + MARGIN - near)
                 if main == 0:
-                    a, b = volume[near, plane + MARGIN], volume[near + 1, plane + MARGIN]
+                    a, stride = (near * width + plane + MARGIN) * height, width * height
                 else:
-                    a, b = volume[plane + MARGIN, near], volume[plane + MARGIN, near + 1]
-                low, high = _span(start + MARGIN, step, first, last, nz + 2 * MARGIN)
-                for n in range(low, high):
-                    buffer[n - low] = a[n] + share * (b[n] - a[n])
-                offset, pitch = real(start + MARGIN - low + step * first), real(step)
-                for r in range(last - first):
-                    position = offset + pitch * real(r)
-                    n = np.int32(position)
-                    f = position - real(n)
-                    out[first + r] += buffer[n] + f * (buffer[n + 1] - buffer[n])
+                    a, stride = ((plane + MARGIN) * width + near) * height, height
+                begin = start + MARGIN + step * first
+                add_mixed(
+                    total, first, last - first, flat, a, a + stride, real(1) - share, share, begin, step, height, buffer
+                )
             for r in range(rows):
                 dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
-                out[r] *= real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
+                length = real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
+                columns[view, column, r] = total[r] * length
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def project_adjoint(columns, rays, forward_only, voxel, main, volume, plane_first, plane_last):
     """Spread `columns` (unpadded) along the rays whose main direction is `main` into planes of `volume` (padded).
 

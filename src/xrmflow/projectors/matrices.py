@@ -3,6 +3,7 @@
 Voxel indices are (i, j, k) along x, y, z and pixel indices (column, row), both continuous with centres at integers.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,3 +97,17 @@ def is_upright(matrices: Tensor, grid: VolumeGrid, *, tolerance_px: float = 1e-6
     height, reference = grid.shape[0], m[:, 2, 3].abs().clamp(min=1e-12)
     drift = (m[:, 0, 2].abs() + m[:, 2, 2].abs() * (m[:, 0, 3] / reference).abs()) * height / reference
     return bool((drift < tolerance_px).all())
+
+
+def has_steep_rays(rays: np.ndarray, *, rows: int, cols: int) -> bool:
+    """Whether some ray runs closer to the z direction than to x and y.
+
+    Args:
+        rays: from `pixel_rays`.
+        rows: of the detector.
+        cols: of the detector.
+    """
+    along = rays[:, 3, None, :] + np.arange(cols)[:, None] * rays[:, 4, None, :]
+    level = np.abs(along[:, :, :2]).max(axis=2)
+    steepest = np.maximum(np.abs(along[:, :, 2]), np.abs(along[:, :, 2] + (rows - 1) * rays[:, 5, None, 2]))
+    return bool((steepest > level).any())

@@ -19,7 +19,7 @@ from torch.autograd import Function
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors import columns, pixelwise
-from xrmflow.projectors.matrices import is_upright, pixel_rays, source_distances, voxel_to_pixel
+from xrmflow.projectors.matrices import has_steep_rays, is_upright, pixel_rays, source_distances, voxel_to_pixel
 from xrmflow.projectors.threads import in_pieces
 
 # Views transposed to column layout at a time: bounds the extra memory.
@@ -89,6 +89,7 @@ class _Scan:
     geometry: ScanGeometry
     grid: VolumeGrid
     matrices: np.ndarray
+    rays: np.ndarray
     upright: bool
 
     @classmethod
@@ -99,12 +100,12 @@ class _Scan:
                 "geometry: expected vectors without gradient (use xrmflow.projectors.oracle, or detach them)"
             )
         matrices = voxel_to_pixel(geometry, grid)
-        return cls(geometry, grid, _array(matrices), is_upright(matrices, grid))
+        return cls(geometry, grid, _array(matrices), _array(pixel_rays(geometry, grid)), is_upright(matrices, grid))
 
     @property
-    def kernels(self) -> Any:
-        """The module of kernels that fits."""
-        return columns if self.upright else pixelwise
+    def level(self) -> bool:
+        """Whether rays can be followed column by column: upright detectors, and no ray closer to z than to x and y."""
+        return self.upright and not has_steep_rays(self.rays, rows=self.geometry.rows, cols=self.geometry.cols)
 
     @property
     def cone(self) -> bool:
@@ -163,12 +164,12 @@ def _project(volume: Tensor, scan: _Scan) -> Tensor:
     """Views are independent: pieces are views."""
     geometry, margin = scan.geometry, columns.MARGIN
     padded = _padded(volume.detach().permute(1, 2, 0), (margin, margin, margin))
-    rays = _array(pixel_rays(geometry, scan.grid))
+    kernels = columns if scan.level else pixelwise
     out = np.empty((geometry.views, geometry.rows, geometry.cols), padded.dtype)
 
     def work(start: int, stop: int) -> None:
         part = np.empty((stop - start, geometry.cols, geometry.rows), padded.dtype)
-        scan.kernels.project(padded, rays[start:stop], scan.cone, scan.grid.voxel_mm, part, 0, stop - start)
+        kernels.project(padded, scan.rays[start:stop], scan.cone, scan.grid.voxel_mm, part, 0, stop - start)
         out[start:stop] = part.transpose(0, 2, 1)
 
     in_pieces(work, geometry.views)
@@ -180,12 +181,12 @@ def _project_adjoint(projections: Tensor, scan: _Scan) -> Tensor:
     nz, ny, nx = scan.grid.shape
     margin = columns.MARGIN
     turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
-    rays = _array(pixel_rays(scan.geometry, scan.grid))
+    kernels, axes = (columns, (nx, ny)) if scan.level else (pixelwise, (nx, ny, nz))
     volume = np.zeros((ny + 2 * margin, nx + 2 * margin, nz + 2 * margin), turned.dtype)
-    for main, planes in enumerate((nx, ny) if scan.upright else (nx, ny, nz)):
+    for main, planes in enumerate(axes):
 
         def work(start: int, stop: int, main: int = main) -> None:
-            scan.kernels.project_adjoint(turned, rays, scan.cone, scan.grid.voxel_mm, main, volume, start, stop)
+            kernels.project_adjoint(turned, scan.rays, scan.cone, scan.grid.voxel_mm, main, volume, start, stop)
 
         in_pieces(work, planes, size=max(8, planes // 16))
     inner = volume[margin:-margin, margin:-margin, margin:-margin]
@@ -232,13 +233,12 @@ def _backproject_adjoint(volume: Tensor, scan: _Scan) -> Tensor:
     geometry, margin = scan.geometry, columns.MARGIN
     turned = np.ascontiguousarray(volume.detach().cpu().numpy().transpose(1, 2, 0))
     distances = _array(source_distances(geometry, scan.grid))
+    kernels = columns if scan.upright else pixelwise
     out = np.empty((geometry.views, geometry.rows, geometry.cols), turned.dtype)
 
     def work(start: int, stop: int) -> None:
         part = np.zeros((stop - start, geometry.cols + 2 * margin, geometry.rows + 2 * margin), turned.dtype)
-        scan.kernels.backproject_adjoint(
-            turned, scan.matrices[start:stop], distances[start:stop], part, 0, stop - start
-        )
+        kernels.backproject_adjoint(turned, scan.matrices[start:stop], distances[start:stop], part, 0, stop - start)
         out[start:stop] = part[:, margin:-margin, margin:-margin].transpose(0, 2, 1)
 
     in_pieces(work, geometry.views)
