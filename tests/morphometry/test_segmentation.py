@@ -311,3 +311,23 @@ def test_a_mask_of_another_shape_is_refused(shapes):
         ValueError, match=r"voi mask: expected the shape of the volume \(12, 40, 40\), got \(12, 40, 41\)"
     ):
         segment(volume, scale=SCALE, recipe=Recipe(), mask=np.ones((12, 40, 41), bool))
+
+
+def test_solid_bone_has_no_separation(shapes):
+    volume = 0.1 + ndimage.gaussian_filter(shapes.rendered(shapes.rod(24), (12, 40, 40)), 0.5)
+    rows, _ = table(volume, segment(volume, scale=SCALE, recipe=Recipe()))
+    assert rows["BV/TV"]["value"] == pytest.approx(1.0, abs=0.01)
+    assert rows["Tb.Th"]["value"] == pytest.approx(24 * SCALE.voxel_mm, rel=0.02)
+    assert rows["Tb.Sp"]["value"] is None
+    assert rows["Tb.Sp"]["note"] == "skipped: nothing to measure"
+    assert rows["Lc.N"]["value"] == 0
+    assert rows["Lc.V"]["value"] is None
+
+
+def test_a_ball_has_its_volume_and_diameter(shapes):
+    volume = ndimage.gaussian_filter(shapes.rendered(shapes.ball(20.0, centre=(0.3, 0.1, -0.2)), (32, 40, 40)), 0.5)
+    rows, _ = table(volume, segment(volume, scale=SCALE, recipe=Recipe(voi="whole")))
+    truth = np.pi / 6 * 20.0**3
+    assert rows["BV"]["value"] == pytest.approx(truth * SCALE.voxel_mm**3, rel=0.03)
+    assert rows["BV/TV.grey"]["value"] == pytest.approx(truth / volume.size, rel=0.01)
+    assert rows["Tb.Th"]["value"] == pytest.approx(20 * SCALE.voxel_mm, rel=0.02)
