@@ -103,7 +103,7 @@ class Bone:
         depths = [half - abs(one.centre_mm[2] - view.centre_mm[2]) for one in self.lacunae]
         reaches = [one.reach_mm(up) for one in self.lacunae]
         pairs = zip(self.lacunae, depths, reaches, strict=True)
-        return [(one, depth > reach) for one, depth, reach in pairs if depth > -reach]
+        return [(one, bool(depth > reach)) for one, depth, reach in pairs if depth > -reach]
 
     def attenuation_per_mm(self, energy_kev: float, rows: slice) -> np.ndarray:
         """Attenuation at one energy of the slices `rows`, (z, y, x) float32, 1/mm."""
@@ -167,7 +167,7 @@ def volume_fractions(bone: Bone) -> dict[str, float]:
     for rows in blocks(bone.grid.shape[0], SLAB):
         inside = slice(max(rows.start, bone.core.start), min(rows.stop, bone.core.stop))
         counts += np.bincount(bone.labels[inside].ravel(), minlength=len(LABELS))
-    volume = dict(zip(LABELS, counts * bone.grid.voxel_mm**3, strict=True))
+    volume = dict(zip(LABELS, (counts * bone.grid.voxel_mm**3).tolist(), strict=True))
     total = sum(volume.values()) - volume["outside"]
     return {
         "total_mm3": total,
