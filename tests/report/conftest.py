@@ -267,9 +267,12 @@ def write_validation(root: Path) -> Path:
         ("denoised", "PSNR", 31.2, "", "dB", "", "", ""),
     ]
     names = ("volume", "check", "value", "truth", "unit", "difference", "limit", "passed")
-    return write_csv(
-        root / "validation.csv", [{"scan": "mouse_1", **dict(zip(names, row, strict=True)), "note": ""} for row in rows]
-    )
+    notes = {
+        "bone attenuation": "difference and limit in percent; true bone",
+        "BV/TV": "difference and limit in percent",
+    }
+    found = [{"scan": "mouse_1", **dict(zip(names, row, strict=True)), "note": notes.get(row[1], "")} for row in rows]
+    return write_csv(root / "validation.csv", found)
 
 
 @pytest.fixture(scope="session")

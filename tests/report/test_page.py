@@ -135,6 +135,8 @@ def test_validation_numbers_equal_the_table_and_are_marked_simulated(full, param
     assert words.text.count("within limit") == 3
     assert words.text.count("outside limit") == 1
     assert "3 of 4 limits held" in words.text
+    assert "bone attenuation 4.310 4.250 1/cm 1.400 % 3 % ✓ within limit true bone" in words.text
+    assert "centre of rotation 47.53 47.50 px 0.03000 0.2500 ✓ within limit" in words.text
 
 
 def test_bias_of_a_network_is_shown_and_flagged(full, params):

@@ -199,8 +199,19 @@ def _statistics(statistics: Mapping[str, Any]) -> Facts:
 
 def _centre_words(fit: Mapping[str, Any]) -> str:
     uncertainty = f" ± {number(fit['uncertainty_px'], 2)}" if fit.get("uncertainty_px") is not None else ""
-    words = f"Centre {fit['centre_px']:.2f}{uncertainty} px, by {fit.get('method', 'a method not stated')}."
+    words = (
+        f"Centre {fit['centre_px']:.2f}{uncertainty} px{_roll_words(fit)}, by {fit.get('method', 'no stated method')}."
+    )
     return f"{words} {sentence(str(fit.get('message') or ''))}".strip()
+
+
+def _roll_words(fit: Mapping[str, Any]) -> str:
+    if fit.get("roll_deg") is None:
+        return ""
+    uncertainty = fit.get("roll_uncertainty_deg")
+    return f", roll {number(fit['roll_deg'], 3)}°" + (
+        f" ± {number(uncertainty, 2)}°" if uncertainty is not None else ""
+    )
 
 
 def _hardening_words(document: Mapping[str, Any]) -> str:
