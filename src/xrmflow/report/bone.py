@@ -16,6 +16,8 @@ from xrmflow.report.results import Results, Row, display_name
 from xrmflow.report.style import svg
 from xrmflow.report.volumes import AXES, Shown, window_text
 
+IN_PERCENT = "difference and limit in percent"
+"""What validate notes where these two are percent of the truth, not in the row's unit."""
 LENGTHS = ("Tb.Th", "Ct.Th", "Tb.Sp")
 MASK_NOTE = "Outlines: bone amber, lacunae blue, canals pink; what lies outside the volume of interest is darkened."
 
@@ -79,24 +81,14 @@ def truth(results: Results) -> list[Block]:
                 "measured scan: the true answer is not known" if not results.simulated else "no truth was given",
             )
         ]
-    columns = ["Volume", "Check", "Value", "Truth", "Difference", "Limit", "Unit", "Result", "Note"]
-    rows = [
-        [
-            Cell(display_name(row.get("volume", ""))),
-            Cell(row.get("check", "")),
-            *(value_cell(row.get(name)) for name in ("value", "truth", "difference", "limit")),
-            Cell(unit(row.get("unit", ""))),
-            _result_cell(row.get("passed", "")),
-            Cell(row.get("note", "")),
-        ]
-        for row in results.validation
-    ]
+    columns = ["Volume", "Check", "Value", "Truth", "Unit", "Difference", "Limit", "Result", "Note"]
+    rows = [_truth_row(row) for row in results.validation]
     warning = Text(
         "SIMULATED scan: these checks compare with the numbers the phantom was made from. A measured scan has none.",
         "info",
     )
     download = (f"{results.scan}_validation.csv", as_csv([results.validation]))
-    return [warning, Table("Against the truth", columns, rows, frozenset({2, 3, 4, 5}), download=download)]
+    return [warning, Table("Against the truth", columns, rows, frozenset({2, 3, 5, 6}), download=download)]
 
 
 def grey_levels(results: Results, shown: list[Shown]) -> list[Block]:
@@ -154,8 +146,25 @@ def _metric_row(c: Comparison, volumes: list[str], limit_percent: float, *, seve
     return [*row, Cell("; ".join(c.notes))]
 
 
-def _result_cell(text: str) -> Cell:
+def _truth_row(row: Row) -> list[Cell]:
+    note, percent = row.get("note", ""), " %" if IN_PERCENT in row.get("note", "") else ""
+    value, true, difference, limit = (value_cell(row.get(name)) for name in ("value", "truth", "difference", "limit"))
+    return [
+        Cell(display_name(row.get("volume", "")) or "scan"),
+        Cell(row.get("check", "")),
+        value,
+        true,
+        Cell(unit(row.get("unit", ""))),
+        *(Cell(cell.text + percent * bool(cell.value), cell.value) for cell in (difference, limit)),
+        _result_cell(row.get("passed", ""), known=bool(value.value)),
+        Cell(note.replace(IN_PERCENT, "").lstrip("; ")),
+    ]
+
+
+def _result_cell(text: str, *, known: bool) -> Cell:
     state = passed(text)
+    if not known:
+        return Cell("not run", "", "info")
     return Cell({"pass": "within limit", "fail": "outside limit"}.get(state, "no limit"), text, state)
 
 
