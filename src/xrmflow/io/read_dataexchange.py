@@ -23,6 +23,7 @@ from xrmflow.io.hdf5 import (
     check_frames,
     dataset,
     factor,
+    faults_in_words,
     open_hdf5,
     quantity,
     text,
@@ -50,7 +51,8 @@ def read_dataexchange(path: Path) -> RawScan:
     """
     file = open_hdf5(path)
     try:
-        return _read(path, file)
+        with faults_in_words(path):
+            return _read(path, file)
     except BaseException:
         file.close()
         raise

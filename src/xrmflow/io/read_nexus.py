@@ -23,6 +23,7 @@ from xrmflow.io.hdf5 import (
     dangling,
     dataset,
     factor,
+    faults_in_words,
     link_at,
     lookup,
     open_hdf5,
@@ -49,7 +50,8 @@ def read_nexus(path: Path, *, detector: str | None = None) -> RawScan:
     """
     file = open_hdf5(path)
     try:
-        return _read(path, file, detector)
+        with faults_in_words(path):
+            return _read(path, file, detector)
     except BaseException:
         file.close()
         raise

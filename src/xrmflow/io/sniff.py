@@ -7,7 +7,7 @@ import h5py
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
 from xrmflow.io.cfb import SIGNATURE as COMPOUND
-from xrmflow.io.hdf5 import lookup, open_hdf5
+from xrmflow.io.hdf5 import faults_in_words, lookup, open_hdf5
 from xrmflow.io.nominal import beside
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.read_dataexchange import read_dataexchange
@@ -64,12 +64,12 @@ def sniff(path: Path) -> str:
 
 
 def _sniff_hdf5(path: Path) -> str:
-    with open_hdf5(path) as file:
+    with faults_in_words(path), open_hdf5(path) as file:
         if "exchange" in file:
             return "data_exchange"
         if any(
             "NX_class" in found.attrs for found in (lookup(file, name) for name in map(str, file)) if found is not None
         ):
             return "nxtomo"
-        names = ", ".join(sorted(file)[:5]) or "nothing"
+        names = ", ".join(sorted(map(str, file))[:5]) or "nothing"
     raise RawFileError(f"{path}: HDF5, but neither Data Exchange (/exchange) nor NeXus (NX_class); it holds {names}")

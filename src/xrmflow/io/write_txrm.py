@@ -157,15 +157,17 @@ def _references(reference: np.ndarray, shape: tuple[int, ...], exposure_s: float
     """One reference as `ReferenceData/Image`, several as `MultiReferenceData/Image{i}`."""
     if reference.shape[-2:] != tuple(shape) or reference.ndim not in (2, 3):
         raise ValueError(f"reference: expected (row, col) = {tuple(shape)} or (n, row, col), got {reference.shape}")
-    data_type = _i4(_data_type(reference))
-    if reference.ndim == 2:
-        image = {"ReferenceData/Image": reference.astype(reference.dtype.newbyteorder("<")).tobytes()}
-        return image | {"ReferenceData/DataType": data_type, "ReferenceData/ExpTime": _f4(exposure_s)}
-    images = {f"MultiReferenceData/Image{i}": frame.tobytes() for i, frame in enumerate(reference, start=1)}
+    group = "ReferenceData" if reference.ndim == 2 else "MultiReferenceData"
+    names = ["Image"] if reference.ndim == 2 else [f"Image{i}" for i in range(1, len(reference) + 1)]
+    frames = reference.reshape(-1, *shape).astype(reference.dtype.newbyteorder("<"))
+    images = {f"{group}/{name}": frame.tobytes() for name, frame in zip(names, frames, strict=True)}
     return images | {
-        "MultiReferenceData/DataType": data_type,
-        "MultiReferenceData/ExpTime": _f4(exposure_s),
-        "MultiReferenceData/ImageInfo/NoOfImages": _i4(len(reference)),
+        f"{group}/DataType": _i4(_data_type(reference)),
+        f"{group}/ExpTime": _f4(exposure_s),
+        f"{group}/ImageInfo/NoOfImages": _i4(len(frames)),
+        f"{group}/ImageInfo/ImageHeight": _i4(shape[0]),
+        f"{group}/ImageInfo/ImageWidth": _i4(shape[1]),
+        f"{group}/ImageInfo/ExpTimes": _f4s(np.full(len(frames), exposure_s)),
     }
 
 
