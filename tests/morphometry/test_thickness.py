@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from xrmflow.morphometry.surface import find_surface
-from xrmflow.morphometry.thickness import distance_to, local_thickness, paint
+from xrmflow.morphometry.thickness import distance_to, local_thickness, paint, thinned
 
 SHAPE = (32, 32, 32)
 MARGIN = 7
@@ -180,3 +180,33 @@ def test_masks_of_another_shape_are_refused():
         ValueError, match=r"grey, domain: expected two volumes of one shape, got \(4, 4, 4\) and \(4, 4, 5\)"
     ):
         find_surface(np.zeros((4, 4, 4), np.float32), np.zeros((4, 4, 5), bool), 0.5)
+
+
+def test_thinning_keeps_small_balls_and_hardly_changes_what_large_ones_cover():
+    rng = np.random.default_rng(0)
+    sheet = np.stack(np.meshgrid([30.0], np.arange(20.0, 40.0), np.arange(20.0, 40.0), indexing="ij"), -1).reshape(
+        -1, 3
+    )
+    large = np.column_stack([sheet, 14 + 0.1 * rng.standard_normal(len(sheet))]).astype(np.float32)
+    small = np.column_stack([rng.uniform(0, 60, (50, 3)), rng.uniform(0.5, 6, 50)]).astype(np.float32)
+    kept = thinned(np.concatenate([large, small]))
+    assert len(kept) <= len(large) / 3 + len(small)
+    assert {tuple(ball) for ball in small} <= {tuple(ball) for ball in kept}
+    deep = np.full((60, 60, 60), 5, np.float32)
+    everything, fewer = paint(large, deep), paint(kept[kept[:, 3] > 10], deep)
+    middle = (slice(None), slice(23, 37), slice(23, 37))
+    assert np.count_nonzero((everything > 0)[middle] & (fewer == 0)[middle]) < 0.02 * np.count_nonzero(
+        everything[middle]
+    )
+    assert fewer.max() == everything.max()
+
+
+def test_size_does_not_matter_relatively(shapes):
+    # The same rod twice as large takes the path of large balls.
+    means = []
+    for factor in (1, 3):
+        shape = (10, 16 * factor, 16 * factor)
+        grey = ndimage.gaussian_filter(shapes.rendered(shapes.rod(10.0 * factor, (1, 0, 0)), shape), 0.7)
+        local = local_thickness(grey, grey >= 0.5, 0.5, blur_voxels=np.sqrt(0.49 + 1 / 12))
+        means.append(local[local > 0].mean() / factor)
+    assert means == pytest.approx([10, 10], abs=0.15)

@@ -1,5 +1,8 @@
 """Thickness and separation, of all bone and, told apart, of its cortex and trabeculae."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 
 from xrmflow.morphometry.envelope import cortex_of
@@ -28,7 +31,9 @@ def structure_rows(data: Segmented, options: Options, reason: str) -> list[Row]:
             row("Tb.Th", "thickness of bone", None, unit, "", reason),
             row("Tb.Sp", "separation of bone", None, unit, "", reason),
         ]
-    bone, marrow = _local(data, options, FILLED), _local(data, options, (MARROW,))
+    # The kernels release the interpreter: the two phases take two cores.
+    with ThreadPoolExecutor(2) as pool:
+        bone, marrow = pool.map(partial(_local, data, options), (FILLED, (MARROW,)))
     everything = data.labels > OUTSIDE
     rows = [
         *_distribution("Tb.Th", "thickness of bone", bone[everything], data, options),

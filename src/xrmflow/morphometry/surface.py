@@ -87,7 +87,7 @@ def _gradient(grey, z, y, x):
     return gz, gy, gx
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(grey, domain, level, position, normal, voxel, first):
     """Write one disc a lattice edge that leaves the domain, in raster order."""
     nz, ny, nx = grey.shape
@@ -133,7 +133,7 @@ def _tilt(grey, z, y, x, axis, s, normal):
     normal[0], normal[1], normal[2] = sign * gz / size, sign * gy / size, sign * gx / size
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _smooth(position, normal, first, shape, displaced):
     """Move each disc along its normal to where its neighbours say the surface is, and average the normals.
 
