@@ -67,3 +67,9 @@ def test_notes_come_gravest_first_each_once_and_from_anywhere_in_a_record(result
     assert [severity for severity, _, _ in found] == ["missing", "warning", "assumption", "assumption", "info", "info"]
     assert ("assumption", "projections", "equal exposure") in found
     assert len({text for _, _, text in found}) == len(found)
+
+
+@pytest.mark.parametrize(("voxel_mm", "expected"), [(0.002, "pass"), (0.004, "look")])
+def test_a_network_from_another_voxel_size_is_pointed_out(results, params, voxel_mm, expected):
+    models = {"n2i": results.models["n2i"] | {"voxel_mm": voxel_mm}}
+    assert state(replace(results, models=models), params, "Networks and voxel size") == expected

@@ -5,6 +5,7 @@ from typing import Any
 
 from xrmflow.config.report import ReportSection
 from xrmflow.report.blocks import Check, State
+from xrmflow.report.methods import recorded
 from xrmflow.report.numbers import compare, difference_cell, number, parse, passed
 from xrmflow.report.results import Results, Row, display_name
 
@@ -12,6 +13,7 @@ GRAVEST_FIRST: tuple[State, ...] = ("fail", "look", "pass", "info")
 SEVERITIES = ("missing", "warning", "assumption", "info")
 PARTS_LOOK, PARTS_FAIL = 0.01, 0.10
 """Parts of the pixels replaced or too dark: beyond these, someone should look, or the counts are not to be trusted."""
+VOXEL_TOLERANCE = 0.05
 THICKNESS_VOXELS = 3.0
 """Structures thinner than this many voxels are not measured reliably."""
 
@@ -24,7 +26,9 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
         *_corrections(results.projections.record.get("flatfield", {}) if results.projections else {}),
         _trusted("Centre of rotation", results.geometry.get("fit", {})),
         _cupping(results.cupping),
+        _density(results),
         _thickness(results),
+        _trained_elsewhere(results),
         _bias(results, params.bias_percent),
         _truth(results.validation),
     ]
@@ -136,6 +140,27 @@ def _thickness(results: Results) -> Check | None:
             f"mean {row['symbol']} is {number(voxels, 3)} voxels wide ({display_name(name)})",
         )
     return None
+
+
+def _trained_elsewhere(results: Results) -> Check | None:
+    """Whether the networks were trained at the voxel size they are applied at."""
+    voxel = results.volumes["volume"].grid.voxel_mm if "volume" in results.volumes else None
+    trained = {name: card["voxel_mm"] for name, card in results.models.items() if card.get("voxel_mm")}
+    if voxel is None or not trained:
+        return None
+    other = [name for name, size in trained.items() if abs(size / voxel - 1) > VOXEL_TOLERANCE]
+    if not other:
+        return Check("Networks and voxel size", "pass", "trained at the voxel size of this scan")
+    words = ", ".join(f"{name} at {number(trained[name] / voxel, 3)} times" for name in other)
+    return Check("Networks and voxel size", "look", f"trained {words} the voxel size of this scan")
+
+
+def _density(results: Results) -> Check | None:
+    """Whether attenuation is converted to mineral density."""
+    masks = results.bones.values()
+    if not masks or any(recorded(bone.record, "density_calibration") for bone in masks):
+        return None
+    return Check("Mineral density", "info", "uncalibrated: no calibration line is given, so no density is reported")
 
 
 def _bias(results: Results, limit_percent: float) -> Check | None:

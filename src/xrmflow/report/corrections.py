@@ -116,7 +116,7 @@ def hardening(results: Results, params: ReportSection) -> list[Block]:
         blocks.append(
             Plot("Radial profile", svg(figure), "mean attenuation against radius, before and after the correction")
         )
-    losses = [float(v) for v in (document.get("loss") or {}).get("evaluations", []) if isinstance(v, int | float)]
+    losses = _losses((document.get("loss") or {}).get("evaluations", []))
     if len(losses) > 1:
         blocks.append(Plot("Fit", svg(plots.descent(losses, label="loss")), "loss against evaluation"))
     return blocks
@@ -226,6 +226,12 @@ def _hardening_words(document: Mapping[str, Any]) -> str:
         )
     words += [sentence(str(document["message"]))] if document.get("message") else []
     return " ".join(words)
+
+
+def _losses(evaluations: list[Any]) -> list[float]:
+    """Losses of a fit in the order they were evaluated, whether listed alone or with what they belong to."""
+    values = [one.get("loss") if isinstance(one, dict) else one for one in evaluations]
+    return [float(value) for value in values if isinstance(value, int | float)]
 
 
 def _montage(centres: np.ndarray, slices: np.ndarray, best: float, params: ReportSection) -> Gallery:
