@@ -62,7 +62,7 @@ def plan_of(record, grid, megabytes):
 
 @pytest.mark.usefixtures("no_runtime")
 @pytest.mark.parametrize("turned", [{}, {"roll_deg": 0.5, "tilt_deg": 0.5}, {"roll_deg": 180.0}], ids=str)
-@pytest.mark.parametrize("megabytes", [100.0, 2.6, 1.2, 0.5, 0.1])
+@pytest.mark.parametrize("megabytes", [100.0, 1.2, 0.1])
 def test_any_budget_gives_the_same_voxels(turned, megabytes):
     record = acquisition(**turned)
     geometry, grid, projections = scan_geometry(record), natural_grid(record), random(record)

@@ -11,9 +11,11 @@ asks whether an index is inside. Positions are computed in float64 once per colu
 import numpy as np
 from numba import njit
 
-from xrmflow.projectors.resample import FAST, LANES, add_mixed
+from xrmflow.projectors.resample import FAST, FEW, LANES, PERMUTE, add_permuted, add_plain, fits_registers
 
 MARGIN = 2
+# Voxels along x whose places on the detector are found together.
+TILE = 16
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -38,42 +40,63 @@ def _span(start, step, first, last, length):
     return np.int64(min(a, b)), min(np.int64(max(a, b)) + 3, length)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _places(m, distances, view, first, j, places):
+    """Where the voxels (first + n, j) are seen: column (-9 for nowhere), row of z = 0, rows per z, 1 / U^2."""
+    for n in range(places.shape[1]):
+        i = float(first + n)
+        w = m[view, 2, 0] * i + (m[view, 2, 1] * j + m[view, 2, 3])
+        scale = 1.0 / w
+        column = (m[view, 0, 0] * i + (m[view, 0, 1] * j + m[view, 0, 3])) * scale
+        distance = distances[view, 0] * i + (distances[view, 1] * j + distances[view, 2])
+        places[0, n] = column if w > 0.0 else -9.0
+        places[1, n] = (m[view, 1, 0] * i + (m[view, 1, 1] * j + m[view, 1, 3])) * scale
+        places[2, n] = m[view, 1, 2] * scale
+        places[3, n] = 1.0 / (distance * distance)
+
+
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def backproject(columns, m, distances, volume, row_first, row_last):
     """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
-    views, cols, rows = columns.shape[0], columns.shape[1] - 2 * MARGIN, columns.shape[2] - 2 * MARGIN
+    views, width, height = columns.shape
+    cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
     nx, nz = volume.shape[1], volume.shape[2]
-    real = columns.dtype.type
-    height = columns.shape[2]
+    real, deep = columns.dtype.type, nz + LANES
     flat = columns.reshape(columns.size)
-    buffer, total = np.zeros(height, columns.dtype), np.zeros(nz + LANES, columns.dtype)
+    buffer, total, places = np.zeros(height, columns.dtype), np.zeros(TILE * deep, columns.dtype), np.empty((4, TILE))
+    permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, total.ctypes.data
     for j in range(row_first, row_last):
-        for i in range(nx):
+        for tile in range(0, nx, TILE):
+            used = min(TILE, nx - tile)
             total[:] = 0
             for view in range(views):
-                w = m[view, 2, 0] * i + m[view, 2, 1] * j + m[view, 2, 3]
-                if w <= 0.0:
-                    continue
-                scale = 1.0 / w
-                column = (m[view, 0, 0] * i + m[view, 0, 1] * j + m[view, 0, 3]) * scale
-                if not -1.0 < column < cols:
-                    continue
-                start = (m[view, 1, 0] * i + m[view, 1, 1] * j + m[view, 1, 3]) * scale
-                step = m[view, 1, 2] * scale
-                first, last = _inside(start, step, nz, rows)
-                if first >= last:
-                    continue
-                distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
-                left = np.int64(column + MARGIN)
-                share = column + MARGIN - left
-                weight = 1.0 / (distance * distance)
-                wl, wr = real((1.0 - share) * weight), real(share * weight)
-                a = (view * (cols + 2 * MARGIN) + left) * height
-                begin = start + MARGIN + step * first
-                add_mixed(total, first, last - first, flat, a, a + height, wl, wr, begin, step, height, buffer)
-            out = volume[j, i]
-            for k in range(nz):
-                out[k] += total[k]
+                _places(m, distances, view, tile, float(j), places)
+                for n in range(used):
+                    column, start, step = places[0, n], places[1, n], places[2, n]
+                    if not -1.0 < column < cols:
+                        continue
+                    first, last = _inside(start, step, nz, rows)
+                    if first >= last:
+                        continue
+                    left = np.int64(column + MARGIN)
+                    share = column + MARGIN - left
+                    wl, wr = real((1.0 - share) * places[3, n]), real(share * places[3, n])
+                    a = (view * width + left) * height
+                    b, count, out, begin = a + height, last - first, n * deep + first, start + MARGIN + step * first
+                    if permute and fits_registers(step, height):
+                        add_permuted(to + 4 * out, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
+                    elif count >= FEW:
+                        add_plain(total, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
+                    else:
+                        for k in range(count):
+                            position = begin + step * k
+                            row = np.int64(position)
+                            f = real(position - row)
+                            here = wl * flat[a + row] + wr * flat[b + row]
+                            total[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
+            for n in range(used):
+                for k in range(nz):
+                    volume[j, tile + n, k] += total[n * deep + k]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -142,6 +165,7 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
     height, width = volume.shape[2], volume.shape[1]
     flat = volume.reshape(volume.size)
     buffer, total = np.zeros(height, volume.dtype), np.zeros(rows + LANES, volume.dtype)
+    permute, data, to = PERMUTE and volume.itemsize == 4, volume.ctypes.data, total.ctypes.data
     for view in range(view_first, view_last):
         ray = rays[view]
         for column in range(cols):
@@ -165,10 +189,11 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
                     a, stride = (near * width + plane + MARGIN) * height, width * height
                 else:
                     a, stride = ((plane + MARGIN) * width + near) * height, height
-                begin = start + MARGIN + step * first
-                add_mixed(
-                    total, first, last - first, flat, a, a + stride, real(1) - share, share, begin, step, height, buffer
-                )
+                count, b, rest, begin = last - first, a + stride, real(1) - share, start + MARGIN + step * first
+                if permute and fits_registers(step, height):
+                    add_permuted(to + 4 * first, count, data + 4 * a, data + 4 * b, rest, share, begin, step)
+                else:
+                    add_plain(total, first, count, flat, a, b, rest, share, begin, step, height, buffer)
             for r in range(rows):
                 dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
                 length = real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))

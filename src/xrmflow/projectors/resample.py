@@ -7,14 +7,13 @@ needed) picks from.
 """
 
 import os
-from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 FAST = {"contract", "nsz"}
 LANES = 16
@@ -22,6 +21,8 @@ LANES = 16
 MAX_PITCH = 1.99
 # Shorter columns are not worth a register, and reading 32 values could leave the array.
 MIN_LENGTH = 2 * LANES
+# Fewer positions than this are read one by one, without a buffer.
+FEW = 10
 
 
 def has_permute() -> bool:
@@ -33,29 +34,47 @@ def has_permute() -> bool:
 PERMUTE = has_permute()
 
 
-def add_mixed(
-    out: Any,
-    first: Any,
-    count: Any,
-    flat: Any,
-    a: Any,
-    b: Any,
-    wa: Any,
-    wb: Any,
-    start: Any,
-    step: Any,
-    length: Any,
-    buffer: Any,
-) -> None:
-    """out[first + k] += (wa * column a + wb * column b) at start + k step, k in range(count); in compiled code only.
+@njit(nogil=True, inline="always")
+def fits_registers(step, length):
+    """Whether columns of this length may be read at this pitch by `add_permuted`."""
+    return abs(step) <= MAX_PITCH and length >= MIN_LENGTH
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def add_permuted(out, count, a, b, wa, wb, start, step):
+    """out[k] += (wa * a + wb * b) at start + k step, k in range(count), for float32 given by address.
+
+    Addresses, not arrays: counting references to arrays would cost more than the work on short columns.
 
     Args:
-        out: as long as first + count + LANES.
-        first: first output.
+        out: address of the first output; LANES values behind the last one must exist, and keep their value.
+        count: number of outputs.
+        a: address of a column.
+        b: address of another; at least one column lies behind both in memory.
+        wa: weight of column a.
+        wb: weight of column b.
+        start: position of the first output in the columns, at least 0.
+        step: from one position to the next.
+    """
+    back = min((LANES - 1) * step, 0.0)
+    for k in range(0, count, LANES):
+        position = start + k * step
+        base = np.int64(max(position + back, 0.0))
+        offset, left = np.float32(position - base), np.int32(count - k)
+        _add_sixteen(out + 4 * k, left, a + 4 * base, b + 4 * base, wa, wb, offset, np.float32(step))  # type: ignore[call-arg]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def add_plain(out, first, count, flat, a, b, wa, wb, start, step, length, buffer):
+    """The same for any data: out[first + k] from the columns that start at flat[a] and flat[b], by way of a buffer.
+
+    Args:
+        out: outputs.
+        first: index of the first one.
         count: number of outputs.
         flat: the array that holds the columns.
         a: index of the first value of one column.
-        b: index of the first value of the other; at least one column lies behind both in `flat`.
+        b: index of the first value of the other.
         wa: weight of column a.
         wb: weight of column b.
         start: position of the first output in the columns, at least 0.
@@ -63,15 +82,6 @@ def add_mixed(
         length: values in a column.
         buffer: room for a column.
     """
-    raise NotImplementedError("called from compiled code only")
-
-
-@overload(add_mixed, jit_options={"nogil": True, "fastmath": FAST, "error_model": "numpy"})
-def _add_mixed(out, first, count, flat, a, b, wa, wb, start, step, length, buffer):
-    return _by_permute if PERMUTE and flat.dtype == types.float32 else _plain
-
-
-def _plain(out, first, count, flat, a, b, wa, wb, start, step, length, buffer):
     real = flat.dtype.type
     end = start + step * (count - 1)
     low, high = np.int64(min(start, end)), min(np.int64(max(start, end)) + 3, length)
@@ -86,36 +96,21 @@ def _plain(out, first, count, flat, a, b, wa, wb, start, step, length, buffer):
         target[k] += buffer[n] + f * (buffer[n + 1] - buffer[n])
 
 
-def _by_permute(out, first, count, flat, a, b, wa, wb, start, step, length, buffer):
-    if abs(step) > MAX_PITCH or length < MIN_LENGTH:
-        plain(out, first, count, flat, a, b, wa, wb, start, step, length, buffer)
-        return
-    back = min((LANES - 1) * step, 0.0)
-    for k in range(0, count, LANES):
-        position = start + k * step
-        base = np.int64(max(position + back, 0.0))
-        offset, left = np.float32(position - base), np.int32(count - k)
-        _add_sixteen(out, first + k, left, flat, a + base, b + base, wa, wb, offset, np.float32(step))  # type: ignore[call-arg]
-
-
-plain = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(_plain)
-
-
 @intrinsic
-def _add_sixteen(typingctx, out, at, count, flat, a, b, wa, wb, offset, pitch):
-    """out[at + l] += (wa flat[a + ...] + wb flat[b + ...]) at offset + l pitch, for the lanes l < min(count, 16)."""
+def _add_sixteen(typingctx, out, count, a, b, wa, wb, offset, pitch):
+    """The lanes l < min(count, 16) of out[l] += (wa a + wb b) at offset + l pitch, everything given by address."""
     f32, i32 = ir.FloatType(), ir.IntType(32)
     floats, integers = ir.VectorType(f32, LANES), ir.VectorType(i32, LANES)
 
     def generate(context, builder, signature, arguments):
-        out, at, count, flat, a, b, wa, wb, offset, pitch = arguments
+        out, count, a, b, wa, wb, offset, pitch = arguments
 
-        def address(kind, array, index):
-            data = context.make_array(kind)(context, builder, value=array).data
-            return builder.bitcast(builder.gep(data, [index]), floats.as_pointer())
+        def at(address, shift=0):
+            moved = builder.add(address, ir.Constant(address.type, 4 * shift))
+            return builder.inttoptr(moved, floats.as_pointer())
 
-        def load(where):
-            value = builder.load(where)
+        def load(address, shift=0):
+            value = builder.load(at(address, shift))
             value.align = 4
             return value
 
@@ -131,10 +126,7 @@ def _add_sixteen(typingctx, out, at, count, flat, a, b, wa, wb, offset, pitch):
             return builder.fmul(x, y, flags=("contract",))
 
         def mixed(shift):
-            left, right = (
-                load(address(signature.args[3], flat, builder.add(index, index.type(shift)))) for index in (a, b)
-            )
-            return add(times(spread(wa), left), times(spread(wb), right))
+            return add(times(spread(wa), load(a, shift)), times(spread(wb), load(b, shift)))
 
         def pick(index):
             return builder.call(permute, [near, index, far])
@@ -148,12 +140,11 @@ def _add_sixteen(typingctx, out, at, count, flat, a, b, wa, wb, offset, pitch):
         share = builder.fsub(position, builder.sitofp(index, floats))
         near, far = mixed(0), mixed(LANES)
         value, following = pick(index), pick(builder.add(index, ir.Constant(integers, [1] * LANES)))
-        target = address(signature.args[0], out, at)
-        before = load(target)
+        before = load(out)
         total = add(before, add(value, times(share, builder.fsub(following, value))))
         wanted = builder.icmp_signed("<", ir.Constant(integers, list(range(LANES))), spread(count, integers))
-        builder.store(builder.select(wanted, total, before), target).align = 4
+        builder.store(builder.select(wanted, total, before), at(out)).align = 4
         return context.get_dummy_value()
 
-    index, real = types.intp, types.float32
-    return types.void(out, index, types.int32, flat, index, index, real, real, real, real), generate
+    address, real = types.intp, types.float32
+    return types.void(address, types.int32, address, address, real, real, real, real), generate
