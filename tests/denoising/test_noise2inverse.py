@@ -17,7 +17,7 @@ def object_of(seed, shape=(10, 48, 48)):
     return np.where(rough > 0, 1.0, 0.2).astype(np.float32)
 
 
-def splits_of(clean, seed, number=4, deviation=0.3):
+def splits_of(clean, seed, number=4, deviation=0.6):
     rng = np.random.default_rng(seed)
     return [(clean + deviation * rng.standard_normal(clean.shape)).astype(np.float32) for _ in range(number)]
 
@@ -65,11 +65,11 @@ def test_leave_one_out_is_the_mean_of_the_others():
 
 def test_beats_the_best_gaussian_tuned_against_the_truth():
     clean, unseen = object_of(0), object_of(1)
-    plan = Plan(steps=250, batch=8, patch_px=32, features=8, levels=2, learning_rate=5e-3, precision="float32")
+    plan = Plan(steps=300, patch_px=32, features=8, levels=1, neighbours=2, learning_rate=1e-2, precision="float32")
     trained = train_denoiser([splits_of(clean, 2)], plan=plan)
     splits = splits_of(unseen, 3)
     noisy = np.mean(splits, axis=0)
-    blurred = max(psnr(gaussian_filter(noisy, s), unseen, data_range=0.8) for s in np.arange(0.4, 1.6, 0.1))
+    blurred = max(psnr(gaussian_filter(noisy, s), unseen, data_range=0.8) for s in np.arange(0.4, 1.8, 0.1))
     assert psnr(denoised(splits, trained), unseen, data_range=0.8) > blurred + 2.0
 
 

@@ -65,7 +65,7 @@ def test_what_is_saved_is_loaded(model, saved):
 def test_card_says_what_people_ask(saved):
     card = read_document(saved.with_suffix(".json"), "model")
     assert card["architecture"] == "unet"
-    assert card["arguments"] == {"channels": 3, "features": 2, "levels": 1}
+    assert card["arguments"] == {"channels": 3, "features": 2, "levels": 1, "residual": True}
     assert card["parameters"] == sum(p.numel() for p in UNet(channels=3, features=2, levels=1).parameters())
     assert card["loss"] == {"step": [10, 20], "train": [2.0, 1.0], "validation": []}
     assert (card["seed"], card["steps"], card["scans"], len(card["sha256"])) == (0, 20, ["a"], 64)

@@ -71,9 +71,10 @@ def test_volumes_too_small_for_a_patch_are_named():
 
 
 def test_neighbours_need_slices():
-    plan = Plan(steps=1, neighbours=1)
-    assert fitted_plan(plan, [(3, 90, 90), (50, 90, 90)]) == plan
-    assert fitted_plan(plan, [(2, 90, 90), (50, 90, 90)]).neighbours == 0
+    plan = Plan(steps=1, neighbours=3)
+    assert fitted_plan(plan, [(7, 90, 90), (50, 90, 90)]) == plan
+    fitted = [fitted_plan(plan, [(slices, 90, 90), (50, 90, 90)]).neighbours for slices in (1, 2, 3, 6)]
+    assert fitted == [0, 0, 1, 2]
 
 
 def test_patch_fits_the_smallest_slice():

@@ -17,6 +17,10 @@ def test_untrained_network_returns_the_middle_channel():
     assert torch.equal(UNet(channels=3)(image), image[:, 1:2])
 
 
+def test_without_residual_nothing_of_the_input_is_passed_on_untrained():
+    assert torch.equal(UNet(channels=3, residual=False)(torch.randn(2, 3, 16, 24)), torch.zeros(2, 1, 16, 24))
+
+
 @pytest.mark.parametrize("levels", [0, 1, 2, 3])
 def test_radius_bounds_the_reach_and_is_not_generous(levels):
     network = randomised(features=2, levels=levels)

@@ -7,13 +7,13 @@ from xrmflow.config.sr_train import SrTrainSection
 from xrmflow.errors import SettingsError, StoreError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.documents import read_document
-from xrmflow.io.stores import create_volume, open_volume
+from xrmflow.io.stores import Quantity, create_volume, open_volume
 from xrmflow.stages import sr_apply, sr_train
 
 PARAMS = SrTrainSection(steps=3, features=2, levels=1, patch_px=16, batch=2, precision="float32")
 
 
-def write_volume(path, values, voxel_mm, *, quantity="attenuation_per_mm"):
+def write_volume(path, values, voxel_mm, *, quantity: Quantity = "attenuation_per_mm"):
     with create_volume(
         path,
         quantity=quantity,

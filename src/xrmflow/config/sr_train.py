@@ -15,4 +15,3 @@ class SrTrainSection(TrainingSection):
         description="Voxel size of the low-resolution over that of the high-resolution volumes; the output is so many "
         "times finer.",
     )
-    levels: int = Field(default=2, ge=0, le=6, description="How often the U-Net halves the image.")

@@ -17,13 +17,13 @@ class TrainingSection(Section):
         description="Number of updates. One of 8 patches of 64 x 64 pixels takes about 10 to 40 ms on two CPU cores.",
     )
     features: int = Field(default=16, ge=1, le=256, description="Features of the U-Net at full resolution.")
-    levels: int = Field(default=3, ge=0, le=6, description="How often the U-Net halves the image.")
+    levels: int = Field(default=2, ge=0, le=6, description="How often the U-Net halves the image.")
     neighbours: int = Field(
-        default=1,
+        default=3,
         ge=0,
         le=16,
-        description="Slices on each side of the predicted one that the network also sees; none are used where a volume "
-        "has too few slices.",
+        description="Slices on each side of the predicted one that the network also sees; reduced where a volume has "
+        "too few slices (two slices: none).",
     )
     patch_px: int = Field(
         default=64, ge=8, le=4096, description="Edge of the training patches, pixels; at most the slice."

@@ -6,7 +6,7 @@ the noise; with a squared error it learns the mean of what the noise hides. The 
 outputs.
 
 Source: Hendriksen, Pelt & Batenburg, IEEE Trans. Comput. Imaging 6:1320 (2020), doi 10.1109/TCI.2020.3019647. Ours
-differs in the architecture (residual U-Net) and in that neighbouring slices may be further input channels.
+differs in the architecture (a plain U-Net) and in that neighbouring slices may be further input channels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ def train_denoiser(
     normalisation = Normalisation.measured(_mean_slices(scans))
     share = 0.2 if validation else 0.0
     trained, losses = train(
-        fresh_network(plan),
+        fresh_network(plan, residual=False),
         _Sampler(scans, normalisation, plan, stream=TRAINING, share=1 - share),
         plan=plan,
         validate=_Sampler(validation, normalisation, plan, stream=VALIDATION, share=share) if validation else None,

@@ -25,10 +25,11 @@ def build(architecture: str, arguments: dict[str, Any]) -> SliceNetwork:
         raise ValueError(f"arguments of {architecture}: {error}") from None
 
 
-def fresh_network(plan: Plan) -> SliceNetwork:
-    """The untrained network of a training plan; its initial weights are decided by the plan's seed."""
+def fresh_network(plan: Plan, *, residual: bool) -> SliceNetwork:
+    """The untrained U-Net of a training plan; its initial weights are decided by the plan's seed."""
     torch.manual_seed(plan.seed)
     arguments = {"channels": 2 * plan.neighbours + 1, "features": plan.features, "levels": plan.levels}
+    arguments |= {"residual": residual}
     return build("unet", arguments)
 
 

@@ -56,7 +56,7 @@ def cut_boxes(shapes: Sequence[tuple[int, ...]], *, voxel_bytes: int, memory_byt
 
 
 def fitted_plan(plan: Plan, shapes: Sequence[tuple[int, ...]]) -> Plan:
-    """The plan with a patch that fits every slice, and no neighbours where a volume has no slice with that many.
+    """The plan with a patch that fits every slice, and only as many neighbours as every volume has around a slice.
 
     Args:
         plan: as asked for.
@@ -72,8 +72,8 @@ def fitted_plan(plan: Plan, shapes: Sequence[tuple[int, ...]]) -> Plan:
             f"levels: expected 2^levels to be at most the patch and the slice, {min(plan.patch_px, smallest)} pixels, "
             f"got {multiple}; lower levels"
         )
-    deep_enough = min(shape[0] for shape in shapes) > 2 * plan.neighbours
-    return replace(plan, patch_px=patch, neighbours=plan.neighbours if deep_enough else 0)
+    neighbours = min(plan.neighbours, *((shape[0] - 1) // 2 for shape in shapes))
+    return replace(plan, patch_px=patch, neighbours=neighbours)
 
 
 def patch_pool(

@@ -46,7 +46,7 @@ class Plan:
         patch_px: edge of a patch, pixels; reduced to the smallest slice, and to a multiple of the pooling factor.
         features: features of the U-Net at full resolution.
         levels: halvings of the U-Net.
-        neighbours: slices on each side as further input; none where a volume has too few slices.
+        neighbours: slices on each side as further input; reduced to what every volume has around a slice.
         seed: decides initial weights and all patches.
         learning_rate: peak of the schedule: linear rise over the first 5 %, then half a cosine down to zero.
         average: decay of the moving average of the weights, per step; less at the start.
@@ -60,8 +60,8 @@ class Plan:
     batch: int = 8
     patch_px: int = 64
     features: int = 16
-    levels: int = 3
-    neighbours: int = 1
+    levels: int = 2
+    neighbours: int = 3
     seed: int = 0
     learning_rate: float = 3e-3
     average: float = 0.995

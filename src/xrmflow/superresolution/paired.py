@@ -83,7 +83,7 @@ def train_superresolution(
     plan = fitted_plan(plan, [_extent(pair.common) for pair in pairs])
     normalisation = Normalisation.measured(_high_slices(pairs))
     trained, losses = train(
-        fresh_network(plan),
+        fresh_network(plan, residual=True),
         _Sampler(pairs, normalisation, plan),
         plan=plan,
         checkpoints=checkpoints,
