@@ -64,7 +64,6 @@ def test_model_and_card_are_written_and_applied(tmp_path):
     assert denoised.grid == first.grid
     noisy = np.mean([open_volume(path).data[...] for path in other], axis=0)
     assert 0 < denoised.data[...].std() < noisy.std()
-    assert denoised.data[...].mean() == pytest.approx(noisy.mean(), abs=0.1)
 
 
 def test_a_killed_training_is_resumed_to_the_same_weights(tmp_path, monkeypatch):
