@@ -22,6 +22,8 @@ def test_untrusted_centre_asks_for_a_look(results, params):
     doubtful = replace(results, geometry={"fit": results.geometry["fit"] | {"trusted": False}})
     assert state(doubtful, params, "Centre of rotation") == "look"
     assert state(replace(results, geometry={}), params, "Centre of rotation") == "look"
+    nominal = {"fit": results.geometry["fit"] | {"method": "none", "trusted": True}}
+    assert state(replace(results, geometry=nominal), params, "Centre of rotation") == "look"
 
 
 @pytest.mark.parametrize(("part", "expected"), [(0.001, "pass"), (0.05, "look"), (0.5, "fail")])

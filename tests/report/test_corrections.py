@@ -1,9 +1,12 @@
 """Before and after of the corrections."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from xrmflow.config.report import ReportSection
-from xrmflow.report.corrections import plain_sinogram
+from xrmflow.report.blocks import NotRun
+from xrmflow.report.corrections import centre, plain_sinogram
 from xrmflow.report.results import open_results
 from xrmflow.report.volumes import display_scale, read_shown, zooms
 
@@ -41,3 +44,10 @@ def test_magnified_regions_cover_the_same_square(full):
 def test_attenuation_is_shown_per_centimetre():
     assert display_scale("attenuation_per_mm") == 10
     assert display_scale("attenuation_per_voxel") == 1
+
+
+def test_a_nominal_centre_is_not_shown_as_fitted(full):
+    results = open_results(scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"])
+    fit = {"method": "none", "trusted": True, "message": "as the settings ask", "sweep": {"centre_px": [], "score": []}}
+    (block,) = centre(replace(results, geometry={"fit": fit}, sweep={"centre_px": np.zeros(0)}), ReportSection())
+    assert block == NotRun("Centre of rotation", "as the settings ask")

@@ -143,7 +143,14 @@ def _metric_row(c: Comparison, volumes: list[str], limit_percent: float, *, seve
         row.append(value_cell(c.values.get(volume)))
         if place:
             row.append(difference_cell(c.difference_percent.get(volume), limit_percent))
-    return [*row, Cell("; ".join(c.notes))]
+    return [*row, Cell(_joined(c.notes, len(volumes)))]
+
+
+def _joined(notes: Mapping[str, str], volumes: int) -> str:
+    """The notes of a metric: once where all volumes have the same, by volume otherwise."""
+    if len(set(notes.values())) == 1 and len(notes) == volumes:
+        return next(iter(notes.values()))
+    return "; ".join(f"{display_name(name)}: {note}" for name, note in notes.items())
 
 
 def _truth_row(row: Row) -> list[Cell]:

@@ -99,7 +99,7 @@ def _corrections(statistics: dict[str, Any]) -> list[Check]:
 
 
 def _trusted(name: str, fit: dict[str, Any]) -> Check:
-    if not fit:
+    if fit.get("method", "none") == "none":
         return Check(name, "look", "nominal; not fitted from the scan")
     value = f"{number(fit.get('centre_px'), 6)} px"
     if fit.get("uncertainty_px") is not None:

@@ -66,18 +66,15 @@ def plain_sinogram(raw: Projections, row: int) -> tuple[np.ndarray, str]:
 def centre(results: Results, params: ReportSection) -> list[Block]:
     """The sweep of trial centres: its curve, and slices that a person can judge."""
     fit = results.geometry.get("fit") or {}
-    if not fit:
-        return [NotRun("Centre of rotation", "the nominal geometry was used")]
+    if fit.get("method", "none") == "none":
+        return [NotRun("Centre of rotation", str(fit.get("message") or "the nominal geometry was used"))]
     blocks: list[Block] = [Text(_centre_words(fit), "pass" if fit.get("trusted") else "look")]
-    sweep = fit.get("sweep") or {}
-    if sweep.get("centre_px"):
-        figure = plots.sweep_curve(
-            sweep["centre_px"], sweep["score"], float(fit["centre_px"]), fit.get("uncertainty_px")
-        )
-        blocks.append(
-            Plot("Sweep of the centre", svg(figure), f"score against trial centre, chosen {fit['centre_px']:.2f} px")
-        )
-    if "slices" in results.sweep:
+    for name, title in (("coarse_sweep", "Coarse sweep of the centre"), ("sweep", "Fine sweep of the centre")):
+        sweep, best = fit.get(name) or {}, float(fit["centre_px"])
+        if sweep.get("centre_px"):
+            figure = plots.sweep_curve(sweep["centre_px"], sweep["score"], best, fit.get("uncertainty_px"))
+            blocks.append(Plot(title, svg(figure), f"score against trial centre, chosen {best:.2f} px"))
+    if len(results.sweep.get("slices", ())):
         blocks.append(_montage(results.sweep["centre_px"], results.sweep["slices"], float(fit["centre_px"]), params))
     return blocks
 

@@ -81,7 +81,7 @@ class Comparison:
         compartment, symbol, name, unit: as written by morphometry.
         values: the text of the value by volume name; missing where the volume has none.
         difference_percent: change against the first volume, percent of its value; missing where it cannot be told.
-        notes: the notes of all volumes, each once.
+        notes: the notes by volume name, those that there are.
     """
 
     compartment: str
@@ -90,7 +90,7 @@ class Comparison:
     unit: str
     values: dict[str, str]
     difference_percent: dict[str, float]
-    notes: list[str]
+    notes: dict[str, str]
 
 
 def compare(tables: Mapping[str, Sequence[Row]]) -> list[Comparison]:
@@ -141,9 +141,9 @@ def _comparison(key: tuple[str, str, str], tables: Mapping[str, Sequence[Row]]) 
         value = parse(row["value"])
         if name != volume and value is not None and reference:
             differences[name] = 100 * (value - reference) / abs(reference)
-    notes = [row["note"] for row in found.values() if row.get("note")]
+    notes = {name: row["note"] for name, row in found.items() if row.get("note")}
     values = {name: row["value"] for name, row in found.items()}
-    return Comparison(key[0], key[1], first.get("name", ""), key[2], values, differences, list(dict.fromkeys(notes)))
+    return Comparison(key[0], key[1], first.get("name", ""), key[2], values, differences, notes)
 
 
 def _find(rows: Sequence[Row], key: tuple[str, str, str]) -> Row | None:
