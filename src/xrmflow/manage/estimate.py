@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 
 BYTES_FLOAT = 4
 BASE_BYTES = 0.8e9
-READ_BYTES_PER_S = 150e6
-CORRECTED_PIXELS_PER_S = 6e6
-BACKPROJECTED_PER_S = 0.6e9
+STARTUP_S = 4.0
+READ_BYTES_PER_S = 80e6
+CORRECTED_PIXELS_PER_S = 1.5e6
+BACKPROJECTED_PER_S = 1e9
+# Trial slices of the centre search, at no more than this size.
+TRIAL_SLICES, TRIAL_COLS = 150, 768
 TRAINING_S = 180.0
 DENOISED_PIXELS_PER_S = 1.5e6
 MEASURED_VOXELS_PER_S = 2e6
@@ -73,9 +76,13 @@ def needs(
         "masks": (2 if denoise else 1) * voxels / 1e9,
     }
     updates = views * voxels
+    side = min(cols, TRIAL_COLS)
+    trials = TRIAL_SLICES * min(views, 2 * side) * side**2
     seconds = {
+        "starting": STARTUP_S * (13 if denoise else 8),
         "ingest": pixels * bytes_per_pixel / READ_BYTES_PER_S,
         "flatfield": pixels / (CORRECTED_PIXELS_PER_S * cores),
+        "align, cupping": 2 * trials / (BACKPROJECTED_PER_S * cores),
         "fdk": updates / (BACKPROJECTED_PER_S * cores),
         "n2i": (TRAINING_S + updates / BACKPROJECTED_PER_S / cores + voxels / DENOISED_PIXELS_PER_S / cores) * denoise,
         "segment, morphometry": (2 if denoise else 1) * voxels / MEASURED_VOXELS_PER_S,
