@@ -24,7 +24,7 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
         _units(results),
         _notes(results),
         *_corrections(results.projections.record.get("flatfield", {}) if results.projections else {}),
-        _trusted("Centre of rotation", results.geometry.get("fit", {})),
+        _trusted("Centre of rotation", results.geometry.get("fit") or {}),
         _cupping(results.cupping),
         _density(results),
         _thickness(results),
