@@ -1,0 +1,39 @@
+"""Stage align: the geometry, fitted from the scan itself."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from xrmflow.calibration.centre import find_centre, nominal
+from xrmflow.config.align import AlignSection
+from xrmflow.io import log
+from xrmflow.io.archives import write_arrays
+from xrmflow.io.documents import write_document
+from xrmflow.io.provenance import provenance
+from xrmflow.io.stores import open_projections
+
+logger = logging.getLogger(__name__)
+
+
+def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection) -> None:
+    """Find the centre of rotation and the detector's roll."""
+    scan = open_projections(projections, "line_integral")
+    start = scan.acquisition
+    if params.centre_px is not None:
+        start = replace(start, centre_px=params.centre_px)
+    if params.method == "none":
+        fit = nominal(start)
+    else:
+        fit = find_centre(
+            scan.data,
+            start,
+            search_px=params.search_px,
+            slices=params.slices,
+            roll=params.roll,
+            check_angles=params.check_angles,
+            track=log.track,
+        )
+    logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
+    traced = provenance(stage="align", params=params, inputs={"projections": projections})
+    write_arrays(sweep, fit.pictures())
+    write_document(geometry, kind="geometry", payload=fit.to_dict(), provenance=traced)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+
+from xrmflow.config.align import AlignSection
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.io.documents import read_document
+from xrmflow.io.stores import create_projections
+from xrmflow.projectors.transform import project
+from xrmflow.stages import align
+
+VIEWS, COLS = 90, 48
+
+
+def acquisition(centre_px):
+    angles = tuple(np.linspace(0, 360, VIEWS, endpoint=False))
+    return Acquisition("parallel", angles, 1, COLS, 1.0, None, None, centre_px, 0.0, calibrated=False)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    volume = torch.zeros(3, COLS, COLS)
+    volume[:, 12:22, 14:30] = 0.05
+    volume[:, 28:34, 20:24] = 0.1
+    p = project(volume, scan_geometry(acquisition(25.2)), VolumeGrid((3, COLS, COLS), 1.0))
+    with create_projections(
+        tmp_path / "p.zarr",
+        quantity="line_integral",
+        acquisition=acquisition(23.5),
+        provenance={"stage": "flatfield"},
+    ) as store:
+        store["data"] = p.numpy()
+    return {"projections": tmp_path / "p.zarr", "geometry": tmp_path / "g.json", "sweep": tmp_path / "s.npz"}
+
+
+def test_geometry_and_montage_are_written(paths):
+    align.run(**paths, params=AlignSection())
+    document = read_document(paths["geometry"], kind="geometry")
+    assert Acquisition.from_dict(document["acquisition"]).centre_px == pytest.approx(25.2, abs=0.1)
+    assert document["fit"]["trusted"]
+    assert len(document["fit"]["sweep"]["centre_px"]) == len(document["fit"]["sweep"]["score"])
+    montage = np.load(paths["sweep"])
+    assert montage["slices"].shape == (len(montage["centre_px"]), COLS, COLS)
+
+
+def test_a_known_centre_can_be_set(paths):
+    align.run(**paths, params=AlignSection(method="none", centre_px=25.0))
+    document = read_document(paths["geometry"], kind="geometry")
+    assert document["acquisition"]["centre_px"] == 25.0
+    assert document["fit"]["method"] == "none"
