@@ -75,3 +75,9 @@ def test_notes_come_gravest_first_each_once_and_from_anywhere_in_a_record(result
 def test_a_network_from_another_voxel_size_is_pointed_out(results, params, voxel_mm, expected):
     models = {"n2i": results.models["n2i"] | {"voxel_mm": voxel_mm}}
     assert state(replace(results, models=models), params, "Networks and voxel size") == expected
+
+
+def test_a_message_that_states_the_centre_is_not_repeated(results, params):
+    fit = results.geometry["fit"] | {"message": "centre 47.5 +- 0.1 px, by eye"}
+    found = checks(replace(results, geometry={"fit": fit}), params)
+    assert next(c.text for c in found if c.name == "Centre of rotation") == "centre 47.5 ± 0.1 px, by eye"

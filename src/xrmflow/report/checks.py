@@ -104,10 +104,11 @@ def _trusted(name: str, fit: dict[str, Any]) -> Check:
     value = f"{number(fit.get('centre_px'), 6)} px"
     if fit.get("uncertainty_px") is not None:
         value += f" ± {number(fit['uncertainty_px'], 2)} px"
-    message = f" — {fit['message']}" if fit.get("message") else ""
-    return Check(
-        name, "pass" if fit.get("trusted") else "look", f"{value} ({fit.get('method', 'method not stated')}){message}"
-    )
+    state: State = "pass" if fit.get("trusted") else "look"
+    message = str(fit.get("message") or "").replace("+-", "±")
+    if message.startswith("centre "):
+        return Check(name, state, message)
+    return Check(name, state, f"{value} ({fit['method']}){f' — {message}' if message else ''}")
 
 
 def _cupping(document: dict[str, Any] | None) -> Check | None:

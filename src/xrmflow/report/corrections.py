@@ -199,7 +199,8 @@ def _centre_words(fit: Mapping[str, Any]) -> str:
     words = (
         f"Centre {fit['centre_px']:.2f}{uncertainty} px{_roll_words(fit)}, by {fit.get('method', 'no stated method')}."
     )
-    return f"{words} {sentence(str(fit.get('message') or ''))}".strip()
+    message = sentence(str(fit.get("message") or "").replace("+-", "±"))
+    return message if message.startswith("Centre ") else f"{words} {message}".strip()
 
 
 def _roll_words(fit: Mapping[str, Any]) -> str:
