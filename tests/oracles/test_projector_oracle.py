@@ -66,9 +66,9 @@ def test_kernels_equal_the_oracle(beam, turned, dtype, limit):
 @pytest.mark.parametrize("voxel_mm", [0.2, 0.8, 2.5])
 def test_tall_columns_equal_the_oracle(beam, turned, voxel_mm):
     """Columns long enough for vector registers, at pitches below one, about one, and too large for them."""
-    record = replace(acquisition(beam, **turned), rows=61, midplane_px=29.3, pixel_mm=0.8)
+    record = replace(acquisition(beam, **turned), rows=61, midplane_px=29.3, pixel_mm=0.8).with_views(slice(2, 5))
     geometry, grid = scan_geometry(record), VolumeGrid((83, 5, 4), voxel_mm, (0.3, 0.2, -0.4))
-    for fast, slow, shape in ((project, oracle.project, grid.shape), (backproject, oracle.backproject, (7, 61, 11))):
+    for fast, slow, shape in ((project, oracle.project, grid.shape), (backproject, oracle.backproject, (3, 61, 11))):
         data = random(shape)
         expected = slow(data, geometry, grid)
         got = fast(data.float(), geometry, grid).double()
@@ -97,12 +97,12 @@ def test_kernels_equal_the_oracle_from_any_direction(beam):
 
 @pytest.mark.parametrize("operator", [oracle.project, oracle.backproject])
 def test_oracle_has_gradients_to_scalar_parameters_and_shifts(operator):
-    record = acquisition(roll_deg=1.0, tilt_deg=0.5)
-    data = random(GRID.shape if operator is oracle.project else (7, 9, 11))
+    record = acquisition(roll_deg=1.0, tilt_deg=0.5).with_views(slice(2, 4))
+    data = random(GRID.shape if operator is oracle.project else (2, 9, 11))
     names = ("centre_px", "roll_deg", "tilt_deg", "slant_deg")
     values = [torch.tensor(getattr(record, name), dtype=torch.float64, requires_grad=True) for name in names]
     shifts = torch.tensor(record.shifts_px, requires_grad=True)
-    weights = random((7, 9, 11) if operator is oracle.project else GRID.shape)
+    weights = random((2, 9, 11) if operator is oracle.project else GRID.shape)
 
     def loss(shifts, *values):
         geometry = scan_geometry(record, shifts_px=shifts, **dict(zip(names, values, strict=True)))

@@ -70,8 +70,8 @@ def filter_views(
     Returns:
         (view, row, col), per mm.
     """
-    weights = (cosine_weights(geometry) * weights[:, None, :]).to(projections)
-    extended = extend_rows(projections * weights, truncation_px)
+    weighted = projections * cosine_weights(geometry).to(projections) * weights[:, None, :].to(projections)
+    extended = extend_rows(weighted, truncation_px)
     filtered = ramp_filter(extended, window=window)
     return filtered[..., truncation_px : truncation_px + geometry.cols]
 

@@ -22,9 +22,16 @@ def cosine_weights(geometry: ScanGeometry) -> Tensor:
     if geometry.beam == "parallel":
         return torch.ones((geometry.views, 1, 1), device=geometry.source.device)
     corner, towards, _ = _frame(geometry)
-    distance = _norm_squared(corner, geometry)
-    ahead = _affine((corner * towards).sum(1), (geometry.v * towards).sum(1), (geometry.u * towards).sum(1), geometry)
-    return (ahead / distance.sqrt()).to(torch.float32)
+    columns = torch.arange(geometry.cols, dtype=corner.dtype, device=corner.device)
+    rows = torch.arange(geometry.rows, dtype=torch.float32, device=corner.device)[:, None]
+    # Lengths relative to row 0 of each column, so that float32 will do; polynomials in the row, so that it is quick.
+    foot = corner[:, None, :] + columns[:, None] * geometry.u[:, None, :]
+    squared = (foot**2).sum(dim=-1)
+    length, v = squared.sqrt(), geometry.v[:, None, :]
+    ahead = [(foot * towards[:, None, :]).sum(-1) / length, (v * towards[:, None, :]).sum(-1) / length]
+    norm = [2 * (foot * v).sum(-1) / squared, (v**2).sum(-1) / squared]
+    a, b, c, d = (values[:, None, :].to(torch.float32) for values in (*ahead, *norm))
+    return (a + rows * b) * torch.rsqrt(1 + rows * (c + rows * d))
 
 
 def view_weights(geometry: ScanGeometry) -> Tensor:
@@ -146,19 +153,6 @@ def _virtual_pitch(geometry: ScanGeometry) -> Tensor:
     normal = torch.linalg.cross(geometry.u, geometry.v)
     ahead = (corner * normal).sum(1) / (towards * normal).sum(1)
     return aside * geometry.source[:, :2].norm(dim=1) / ahead
-
-
-def _affine(constant: Tensor, per_row: Tensor, per_column: Tensor, geometry: ScanGeometry) -> Tensor:
-    """Affine map: constant + row * per_row + column * per_column, (view, row, col)."""
-    rows = torch.arange(geometry.rows, dtype=constant.dtype, device=constant.device)
-    columns = torch.arange(geometry.cols, dtype=constant.dtype, device=constant.device)
-    return constant[:, None, None] + per_row[:, None, None] * rows[:, None] + per_column[:, None, None] * columns
-
-
-def _norm_squared(corner: Tensor, geometry: ScanGeometry) -> Tensor:
-    """|corner + row v + column u|^2, (view, row, col)."""
-    parts = [_affine(corner[:, n], geometry.v[:, n], geometry.u[:, n], geometry) ** 2 for n in range(3)]
-    return parts[0] + parts[1] + parts[2]
 
 
 def _gaps(ordered: Tensor, period: float) -> Tensor:
