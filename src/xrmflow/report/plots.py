@@ -89,7 +89,8 @@ def slice_profiles(
         axes = figure.add_subplot(xlabel=position_label, ylabel=value_label)
         for (name, (position, value)), colour in zip(profiles.items(), _colours(len(profiles)), strict=True):
             axes.plot(position, value, color=colour, label=name, marker="o" if len(position) < 12 else None)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max((float(np.nanmax(value)) for _, value in profiles.values()), default=1.0) or 1.0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=position_label == "slice"))
         _legend(figure)
     return figure
 
