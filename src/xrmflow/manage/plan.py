@@ -147,10 +147,23 @@ class Plan:
             fcntl.flock(self._run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fault(UserError(f"{results}: another run is working on these results; wait for it or end it"))
+        if self.settings.storage.check_free_space:
+            self._check_free_space(results)
 
     def end(self) -> None:
         """Remove the chunks of stores that are not kept."""
         sweep(Path(self.settings.results))
+
+    def _check_free_space(self, results: Path) -> None:
+        from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
+
+        unfinished = [scan for scan in self.scans if not (results / scan / "report.html").exists()]
+        sources = {scan.scan: scan.source for scan in self.scans.values()}
+        keep = self.settings.storage.keep
+        try:
+            check_free_space(results, sources, self.settings.ingest, keep=keep, unfinished=unfinished)
+        except UserError as error:
+            fault(error)
 
     def _check(self) -> None:
         for name in ("trained_n2i", "trained_sr"):

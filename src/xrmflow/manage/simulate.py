@@ -17,6 +17,7 @@ from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.morphometry.thickness import local_thickness
+from xrmflow.manage.simulated_run import write_run
 from xrmflow.phantom.detector import dark_subtracted
 from xrmflow.phantom.object import BONE, CANAL, LACUNA, OUTSIDE, Bone, coarsened, cube_means, make_bone
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
@@ -55,7 +56,10 @@ def run(folder: Path, *, preset: Preset = "demo", seed: int = 0) -> str:
         seed: of the bone, the faults and the noise; the same seed gives the same scans.
     """
     files = simulate(folder, preset=preset, seed=seed)
-    return "\n".join(f"{file.path}  (truth: {file.truth})" for file in files)
+    rows = [(file.scan, file.path, file.role, file.pair, file.truth) for file in files]
+    settings = write_run(folder, rows, preset=preset)
+    shown = [f"{file.path}  (truth: {file.truth})" for file in files]
+    return "\n".join([*shown, f"Next: snakemake --cores all --config settings={settings}"])
 
 
 def simulate(folder: Path, *, preset: Preset, seed: int) -> list[SimulatedFile]:
