@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xrmflow.calibration.centre import find_centre
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
 from xrmflow.io.log import track
@@ -25,7 +26,8 @@ class Preview:
     Attributes:
         look: the small scan.
         centre_px: column of the rotation axis, pixels of the scan as recorded.
-        found_by: how the centre was found, in words.
+        found: whether the centre was found from the scan; else it is the middle of the detector.
+        found_by: how, or why not, in words.
         rows: detector rows of the slices, pixels of the scan.
         slices: (slice, y, x).
         montage_px: centres of the montage, pixels of the scan. montage: (n, y, x), the middle slice.
@@ -33,6 +35,7 @@ class Preview:
 
     look: Quicklook
     centre_px: float
+    found: bool
     found_by: str
     rows: tuple[float, ...]
     slices: np.ndarray
@@ -78,14 +81,17 @@ def preview(path: Path | str, out_png: Path | str, settings: IngestSection | Non
 
 def reconstruct(look: Quicklook) -> Preview:
     """The slices and the montage of a small scan."""
-    centre, found_by = _centre(look)
+    centre, found, found_by = _centre(look)
     rows = _rows(look.acquisition.rows)
     across = look.binning[1]
-    around = [centre + step for step in MONTAGE_STEPS]
+    # Where the search failed, a person needs a wide range to judge.
+    width = 1.0 if found else max(1.0, look.acquisition.cols / 32)
+    around = [centre + width * step for step in MONTAGE_STEPS]
     middle = rows[len(rows) // 2]
     return Preview(
         look=look,
         centre_px=_unbinned(centre, across),
+        found=found,
         found_by=found_by,
         rows=tuple(_unbinned(row, look.binning[0]) for row in rows),
         slices=slices(look, rows=rows, centre_px=centre),
@@ -109,20 +115,25 @@ def draw(shown: Preview, title: str) -> Any:
     _image(axes[1], projections[:, projections.shape[1] // 2], "sinogram, middle row", aspect="auto")
     scale, extent = _slice_limits(shown.slices), _extent(shown)
     for axis, image, row in zip(axes[2:], shown.slices, shown.rows, strict=True):
-        unit = ", mm" if extent else ""
-        _image(axis, image, f"slice at row {row:.0f}{unit}", limits=scale, origin="lower", extent=extent)
+        unit = ", um" if extent else ""
+        _image(axis, image, f"slice at row {row:.4g}{unit}", limits=scale, origin="lower", extent=extent)
     lower.suptitle("middle slice for several centres of rotation (px): the sharpest, without arcs, is right")
     scale = _slice_limits(shown.montage)
     for axis, image, centre in zip(lower.subplots(1, len(shown.montage)), shown.montage, shown.montage_px, strict=True):
         estimated = abs(centre - shown.centre_px) < 1e-6
-        _image(axis, image, f"{centre:.1f}{'  (estimate)' if estimated else ''}", limits=scale, origin="lower")
+        label = ("  (found)" if shown.found else "  (nominal)") if estimated else ""
+        _image(axis, image, f"{centre:.1f}{label}", limits=scale, origin="lower")
         axis.title.set_fontweight("bold" if estimated else "normal")
         axis.set_axis_off()
     return figure
 
 
-def _centre(look: Quicklook) -> tuple[float, str]:
-    return look.acquisition.centre_px, "middle of the detector"
+def _centre(look: Quicklook) -> tuple[float, bool, str]:
+    """Column of the axis in the small scan, whether it was found, and how."""
+    fit = find_centre(look.projections.numpy(), look.acquisition, slices=3, roll=False, track=track)
+    if fit.trusted and fit.uncertainty_px is not None:
+        return fit.centre_px, True, f"found, +- {fit.uncertainty_px * look.binning[1]:.2f}"
+    return look.acquisition.centre_px, False, f"middle of the detector, none was found: {fit.message}"
 
 
 def _rows(rows: int) -> list[float]:
@@ -141,7 +152,7 @@ def _headline(shown: Preview, title: str) -> str:
     voxel = f"voxel {acquisition.voxel_mm * 1000:.3g} um" if acquisition.calibrated else "uncalibrated"
     views = f"{acquisition.views} of {shown.look.views_recorded} views"
     return (
-        f"{title}: {acquisition.beam} beam, {views}, binned {along} x {across}, {voxel}; "
+        f"{title}: {acquisition.beam} beam, {views}, binned {along} x {across}, {voxel}\n"
         f"centre {shown.centre_px:.2f} px ({shown.found_by})"
     )
 
@@ -150,7 +161,7 @@ def _extent(shown: Preview) -> tuple[float, float, float, float] | None:
     acquisition = shown.look.acquisition
     if not acquisition.calibrated:
         return None
-    half = acquisition.cols / 2 * acquisition.voxel_mm
+    half = acquisition.cols / 2 * acquisition.voxel_mm * 1000
     return (-half, half, -half, half)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.config.ingest import IngestSection
+from xrmflow.correction.outliers import find_outliers, replace_outliers
 from xrmflow.correction.references import estimated_flat
 from xrmflow.correction.transmission import line_integrals, open_beam, transmission
 from xrmflow.geometry.acquisition import Acquisition
@@ -16,6 +17,8 @@ from xrmflow.io.nominal import exposures, nominal_acquisition, oriented, what_fr
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.reconstruction.fdk import fdk
 from xrmflow.reconstruction.grids import region_grid
+
+OUTLIER_SIGMAS = 8.0
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,20 @@ def _line_integrals(counts: np.ndarray, scan: RawScan, params: IngestSection, bi
     if holds == "line_integral":
         return data
     if holds == "transmission":
-        return line_integrals(data / params.transmission_scale)
+        return line_integrals(_without_zingers(data / params.transmission_scale))
     dark = _mean_reference(scan.darks, scan, params, binning)
     flat = _mean_reference(scan.flats, scan, params, binning)
     if flat is None:
         beam = estimated_flat(counts, width=max(2, counts.shape[2] // 32))
-        return line_integrals(transmission(data, 0.0, beam))
+        return line_integrals(_without_zingers(transmission(data, 0.0, beam)))
     exposure_s, flat_exposure_s = exposures(scan, params)
     ratio = exposure_s / flat_exposure_s if exposure_s and flat_exposure_s else 1.0
     offset = 0.0 if dark is None else dark
-    return line_integrals(transmission(data, offset, open_beam(flat, offset, exposure_ratio=ratio)))
+    return line_integrals(_without_zingers(transmission(data, offset, open_beam(flat, offset, exposure_ratio=ratio))))
+
+
+def _without_zingers(transmitted: Tensor) -> Tensor:
+    return replace_outliers(transmitted, find_outliers(transmitted, sigmas=OUTLIER_SIGMAS))
 
 
 def _mean_reference(
