@@ -77,9 +77,13 @@ def scan_geometry(
 
     Args:
         acquisition: the record.
-        centre_px, roll_deg, tilt_deg, slant_deg: scalars replacing those of the record.
+        centre_px: replaces that of the record.
+        roll_deg: likewise.
+        tilt_deg: likewise.
+        slant_deg: likewise.
         shifts_px: (view, 2) image shifts (u, v) replacing those of the record.
-        dtype, device: of the vectors. Keep float64: differences of large distances matter at micrometre voxels.
+        dtype: of the vectors. Keep float64: differences of large distances matter at micrometre voxels.
+        device: of the vectors.
 
     Returns:
         The geometry with the detector displaced so that the axis projects onto `centre_px`, `midplane_px`.
