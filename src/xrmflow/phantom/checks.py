@@ -62,13 +62,15 @@ class Known:
         return float(self.record["attenuation_per_mm"]["bone"])
 
 
-def centre_row(found_px: float, known: Known, limits: Limits) -> Row:
-    """Centre of rotation against the one the views were simulated with."""
-    true_px = float(known.record["acquisition"]["centre_px"])
-    error = found_px - true_px
-    return _row(
-        "centre of rotation", "", found_px, true_px, "px", error, limits.centre_px, abs(error) <= limits.centre_px
-    )
+def geometry_rows(found: dict[str, Any], known: Known, limits: Limits) -> list[Row]:
+    """Centre of rotation, and for information the detector's roll, of an acquisition record against the true ones."""
+    true = known.record["acquisition"]
+    centre, roll = (float(found[name]) - float(true[name]) for name in ("centre_px", "roll_deg"))
+    values = ("px", centre, limits.centre_px, abs(centre) <= limits.centre_px)
+    return [
+        _row("centre of rotation", "", float(found["centre_px"]), float(true["centre_px"]), *values),
+        _row("roll of the detector", "", float(found["roll_deg"]), float(true["roll_deg"]), "deg", roll, None, None),
+    ]
 
 
 def attenuation_row(name: str, volume: np.ndarray, known: Known, limits: Limits) -> Row:

@@ -44,7 +44,7 @@ def run(
     """
     known, limits = _known(truth), Limits(**params.model_dump())
     volumes = {"volume": _data(volume), "denoised": _data(denoised), "superres": _data(superres)}
-    rows = [checks.centre_row(_centre(geometry), known, limits)]
+    rows = checks.geometry_rows(read_document(geometry, "geometry")["acquisition"], known, limits)
     rows += [
         checks.attenuation_row(name, volumes[name], known, limits)
         for name in ("volume", "denoised")
@@ -72,10 +72,6 @@ def _known(truth: Path) -> Known:
 def _data(path: Path | None) -> Any:
     """A volume, or None where there is none."""
     return None if path is None else np.asarray(open_volume(path, "attenuation_per_mm").data[...])
-
-
-def _centre(geometry: Path) -> float:
-    return float(read_document(geometry, "geometry")["acquisition"]["centre_px"])
 
 
 def _measured_slices(bone: Path) -> slice:
