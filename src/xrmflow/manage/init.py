@@ -16,6 +16,8 @@ from xrmflow.manage.config_text import config_text
 
 SETTINGS, TABLE = "config.yaml", "scans.tsv"
 MAX_ID = 64
+# Noise2Inverse learns from so many scans unless the table is changed: more of the same protocol teach it little new.
+TRAINING_SCANS = 4
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,10 @@ def table_text(scans: list[Found], folder: Path) -> str:
         "# reference (high-resolution partner). pair: id of the partner that super-resolution learns from.",
         "\t".join(COLUMNS),
     ]
-    for scan in scans:
+    for number, scan in enumerate(scans):
         truth = "" if scan.truth is None else _relative(scan.truth, folder)
-        lines.append("\t".join((scan.scan, _relative(scan.source, folder), "train", "", truth)))
+        role = "train" if number < TRAINING_SCANS else "test"
+        lines.append("\t".join((scan.scan, _relative(scan.source, folder), role, "", truth)))
     return "\n".join(lines) + "\n"
 
 
