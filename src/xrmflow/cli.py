@@ -96,11 +96,20 @@ def _guarded(name: str, rest: list[str]) -> int:
 
 
 def _prepare_process() -> None:
-    """Keep compiled kernels in one folder a user and machine, so that no rule's process need compile anew."""
+    """Keep compiled kernels in one folder a user, machine and version of the code: see docs/decisions/0004."""
     import platform
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "xrmflow" / "numba" / platform.node()))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "xrmflow" / "numba" / platform.node() / _code_version()))
+
+
+def _code_version() -> str:
+    """Changes with any file of the package: numba itself does not see edits to what a kernel calls in another file."""
+    import hashlib
+
+    states = ((file, file.stat()) for file in sorted(HERE.rglob("*.py")))
+    text = "\n".join(f"{file.relative_to(HERE)} {state.st_size} {state.st_mtime_ns}" for file, state in states)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _call(name: str, rest: list[str]) -> None:
