@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from xrmflow.config.report import ReportSection
+from xrmflow.correction.views import pick_views
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.archives import write_arrays
 from xrmflow.io.documents import write_document
 from xrmflow.io.provenance import provenance
-from xrmflow.io.stores import create_projections, create_volume
+from xrmflow.io.stores import create_volume
 
 SOURCE_SHA = "ab" * 32
 
@@ -49,7 +51,7 @@ def write_csv(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def write_raw(root: Path, *, calibrated: bool, notes: list[dict], rows: int = 24, **metadata) -> Path:
+def write_flatfield(root: Path, *, calibrated: bool, notes: list[dict], rows: int = 24, **metadata) -> Path:
     rng = np.random.default_rng(0)
     views, cols = 90, 96
     lengths = (
@@ -86,13 +88,6 @@ def write_raw(root: Path, *, calibrated: bool, notes: list[dict], rows: int = 24
         "exposure_s": 2.0,
         "flat_exposure_s": 2.0,
     }
-    made = provenance(stage="ingest", inputs={})
-    with create_projections(
-        root / "raw.zarr", quantity="counts", acquisition=acquisition, provenance=made, raw=source
-    ) as store:
-        store["data"] = counts
-        store["flats"] = rng.poisson(4000 * gain, (5, rows, cols)).astype(np.float32) + 100
-        store["darks"] = np.full((3, rows, cols), 100, np.float32)
     statistics = {
         "open_beam_counts_median": 4000.0,
         "dead_pixels": 3,
@@ -101,17 +96,21 @@ def write_raw(root: Path, *, calibrated: bool, notes: list[dict], rows: int = 24
         "dark": "measured",
         "flat": "measured",
     }
+    corrected = (clean + rng.normal(0, 0.02, clean.shape)).astype(np.float32)
+    flats, darks = rng.poisson(4000 * gain, (5, rows, cols)) + 100.0, np.full((3, rows, cols), 100.0)
+    seen = pick_views(counts, corrected, flats=flats, darks=darks)
+    write_arrays(root / "flatfield_views.npz", seen.pictures())
+    payload = {
+        "acquisition": acquisition.to_dict(),
+        "raw": source,
+        "flatfield": statistics,
+        "frames": {"flats": 5, "darks": 3},
+        "views": seen.to_dict(),
+        "raw_provenance": provenance(stage="ingest", inputs={}),
+    }
     made = provenance(stage="flatfield", inputs={"raw": root / "raw.zarr"})
-    with create_projections(
-        root / "projections.zarr",
-        quantity="line_integral",
-        acquisition=acquisition,
-        provenance=made,
-        raw=source,
-        flatfield=statistics,
-    ) as store:
-        store["data"] = (clean + rng.normal(0, 0.02, clean.shape)).astype(np.float32)
-    return root / "raw.zarr"
+    write_document(root / "flatfield.json", kind="flatfield", payload=payload, provenance=made)
+    return root / "flatfield.json"
 
 
 def write_geometry(root: Path) -> Path:
@@ -284,7 +283,7 @@ def full(tmp_path_factory) -> Folder:
         {"severity": "warning", "text": "<script>alert('note')</script> & 2 < 3"},
         {"severity": "missing", "text": "no filter is recorded"},
     ]
-    raw = write_raw(
+    flatfield = write_flatfield(
         root, calibrated=True, notes=notes, tube_voltage_kv=80.0, tube_current_ua=120.0, program="xrmflow simulate"
     )
     names = ("volume", "denoised", "superres")
@@ -299,8 +298,8 @@ def full(tmp_path_factory) -> Folder:
     return Folder(
         root,
         {
-            "raw": raw,
-            "projections": root / "projections.zarr",
+            "flatfield": flatfield,
+            "views": root / "flatfield_views.npz",
             "geometry": write_geometry(root),
             "sweep": root / "align_sweep.npz",
             "cupping": write_cupping(root),
@@ -320,16 +319,18 @@ def full(tmp_path_factory) -> Folder:
 def minimal(tmp_path_factory) -> Folder:
     """A reconstruction and nothing else."""
     root = tmp_path_factory.mktemp("minimal") / "plain"
-    raw = write_raw(root, calibrated=True, notes=[])
+    flatfield = write_flatfield(root, calibrated=True, notes=[])
     write_volumes(root, "volume", depth=24, n=64, voxel_mm=0.002, noise=0.05, calibrated=True)
-    return Folder(root, {"raw": raw, "geometry": write_geometry(root), "volumes": [root / "volume.zarr"]})
+    return Folder(root, {"flatfield": flatfield, "geometry": write_geometry(root), "volumes": [root / "volume.zarr"]})
 
 
 @pytest.fixture(scope="session")
 def uncalibrated(tmp_path_factory) -> Folder:
     """Two slices of a parallel-beam scan without a voxel size, denoised."""
     root = tmp_path_factory.mktemp("flat") / "tooth"
-    raw = write_raw(root, calibrated=False, notes=[{"severity": "missing", "text": "no pixel size"}], rows=2)
+    flatfield = write_flatfield(
+        root, calibrated=False, notes=[{"severity": "missing", "text": "no pixel size"}], rows=2
+    )
     for name, noise, factor in (("volume", 0.05, 1.0), ("denoised", 0.01, 1.01)):
         write_volumes(root, name, depth=2, n=128, voxel_mm=1.0, noise=noise, calibrated=False)
         write_tables(root, name, factor, calibrated=False, depth=2)
@@ -337,8 +338,8 @@ def uncalibrated(tmp_path_factory) -> Folder:
     return Folder(
         root,
         {
-            "raw": raw,
-            "projections": root / "projections.zarr",
+            "flatfield": flatfield,
+            "views": root / "flatfield_views.npz",
             "geometry": write_geometry(root),
             "sweep": root / "align_sweep.npz",
             "volumes": [root / f"{n}.zarr" for n in names],

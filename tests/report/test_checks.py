@@ -28,12 +28,12 @@ def test_untrusted_centre_asks_for_a_look(results, params):
 
 @pytest.mark.parametrize(("part", "expected"), [(0.001, "pass"), (0.05, "look"), (0.5, "fail")])
 def test_many_outliers_fail(results, params, part, expected):
-    results.projections.record["flatfield"]["outliers_fraction"] = part
+    results.flatfield["flatfield"]["outliers_fraction"] = part
     assert state(results, params, "Outliers replaced") == expected
 
 
 def test_a_missing_flat_is_pointed_out(results, params):
-    results.projections.record["flatfield"]["flat"] = "estimated"
+    results.flatfield["flatfield"]["flat"] = "estimated"
     assert state(results, params, "Flat field") == "look"
 
 
@@ -61,7 +61,7 @@ def test_whole_is_as_good_as_its_worst(results, params):
 
 
 def test_notes_come_gravest_first_each_once_and_from_anywhere_in_a_record(results):
-    results.projections.record["flatfield"]["notes"] = [
+    results.flatfield["flatfield"]["notes"] = [
         {"severity": "assumption", "text": "equal exposure"},
         "a plain text",
     ]

@@ -3,27 +3,37 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from xrmflow.config.report import ReportSection
-from xrmflow.report.blocks import NotRun
-from xrmflow.report.corrections import centre, plain_sinogram
+from xrmflow.report.blocks import Gallery, NotRun
+from xrmflow.report.corrections import centre, detector
 from xrmflow.report.results import open_results
 from xrmflow.report.volumes import display_scale, read_shown, zooms
 
 
-def test_plain_sinogram_is_the_log_of_dark_and_flat_corrected_counts(full):
-    raw = open_results(scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"]).raw
-    row = 5
-    flat, dark = raw.arrays["flats"][:, row].mean(axis=0), raw.arrays["darks"][:, row].mean(axis=0)
-    expected = -np.log((raw.data[:, row] - dark) / (flat - dark))
-    sinogram, how = plain_sinogram(raw, row)
-    np.testing.assert_allclose(sinogram, expected, rtol=1e-5, atol=1e-5)
-    assert how == "dark and flat only"
+@pytest.mark.parametrize("averaged_px", [1, 2])
+def test_the_view_says_when_it_is_reduced(full, params, averaged_px):
+    results = open_results(scan="s", **{name: full.paths[name] for name in ("flatfield", "views", "geometry")})
+    views = results.flatfield["views"] | {"averaged_px": averaged_px}
+    changed = replace(results, flatfield=results.flatfield | {"views": views})
+    gallery = next(b for b in detector(changed, params) if isinstance(b, Gallery) and b.title == "One view")
+    assert gallery.note == ("" if averaged_px == 1 else "Averaged over squares of 2 × 2 detector pixels.")
+    assert [p.caption.split(":")[0] for p in gallery.pictures] == ["Raw, view 45", "Corrected, view 45"]
+
+
+def test_what_was_taken_away_is_the_ring_of_the_bad_column(full, params):
+    views = open_results(
+        scan="s", flatfield=full.paths["flatfield"], views=full.paths["views"], geometry=full.paths["geometry"]
+    ).views
+    removed = np.median(views["plain_sinogram"] - views["corrected_sinogram"], axis=0)
+    assert np.argmax(removed) == 20
+    assert removed[20] == pytest.approx(-np.log(0.93), abs=0.02)
 
 
 def test_slices_of_all_volumes_lie_at_the_same_heights(full):
     volumes = open_results(
-        scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
+        scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
     ).volumes
     shown = read_shown(volumes, 6, 560)
     heights = [[one.volume.grid.first_voxel_mm[2] + one.volume.grid.voxel_mm * k for k in one.indices] for one in shown]
@@ -34,7 +44,7 @@ def test_slices_of_all_volumes_lie_at_the_same_heights(full):
 
 def test_magnified_regions_cover_the_same_square(full):
     volumes = open_results(
-        scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
+        scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"], volumes=full.paths["volumes"]
     ).volumes
     pictures = zooms(read_shown(volumes, 2, 48), (0, 5), ReportSection(zoom_px=32)).pictures
     assert [p.width for p in pictures] == [32, 32, 64, 32]
@@ -47,7 +57,7 @@ def test_attenuation_is_shown_per_centimetre():
 
 
 def test_a_nominal_centre_is_not_shown_as_fitted(full):
-    results = open_results(scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"])
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
     fit = {"method": "none", "trusted": True, "message": "as the settings ask", "sweep": {"centre_px": [], "score": []}}
     (block,) = centre(replace(results, geometry={"fit": fit}, sweep={"centre_px": np.zeros(0)}), ReportSection())
     assert block == NotRun("Centre of rotation", "as the settings ask")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xrmflow.report.methods import named, recorded, threshold_of
+from xrmflow.report.methods import _filter, named, recorded, threshold_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,22 @@ def test_units_leave_the_name():
     assert named("tube_voltage_kv", "80") == ("tube voltage", "80 kV")
     assert named("program", "x") == ("program", "x")
     assert named("s", "x") == ("s", "x")
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        ({"sigma_um": 1.6, "sigma_voxels": 0.8}, "Gaussian, sigma 1.6 µm"),
+        ({"sigma_um": None, "sigma_voxels": 0.8}, "Gaussian, sigma 0.8 voxels"),
+        ({"sigma_um": 0.0, "sigma_voxels": 0.0}, "none"),
+    ],
+)
+def test_the_filter_is_the_one_that_was_applied(done, expected):
+    asked = {"settings": {"sigma_um": 5.0, "sigma_voxels": 2.0}}
+    assert _filter({"segmentation": done, "provenance": asked}) == expected
+
+
+def test_a_filter_that_is_not_set_in_micrometres_is_told_in_voxels():
+    assert _filter({"provenance": {"settings": {"sigma_um": None, "sigma_voxels": 0.8}}}) == (
+        "Gaussian, sigma 0.8 voxels"
+    )

@@ -15,7 +15,7 @@ def test_parts_are_named_after_their_volume_in_the_order_of_the_workflow(full):
 
 
 def test_a_simulated_scan_is_known_without_its_truth(full):
-    assert open_results(scan="s", raw=full.paths["raw"], geometry=full.paths["geometry"]).simulated
+    assert open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"]).simulated
 
 
 def test_a_measured_scan_is_not_called_simulated(minimal):
@@ -24,7 +24,14 @@ def test_a_measured_scan_is_not_called_simulated(minimal):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("validation", b"\xff\xfe\x00"), ("sweep", b"PK no archive"), ("cupping", b"{"), ("validation", None)],
+    [
+        ("validation", b"\xff\xfe\x00"),
+        ("sweep", b"PK no archive"),
+        ("cupping", b"{"),
+        ("flatfield", b"{"),
+        ("views", b"PK no archive"),
+        ("validation", None),
+    ],
 )
 def test_a_damaged_or_missing_file_is_named(full, tmp_path, name, content):
     path = tmp_path / "damaged"
@@ -35,5 +42,17 @@ def test_a_damaged_or_missing_file_is_named(full, tmp_path, name, content):
 
 
 def test_a_wrong_quantity_is_refused(full):
-    with pytest.raises(StoreError, match="expected quantity line_integral, got counts"):
-        open_results(scan="s", **(full.paths | {"projections": full.paths["raw"]}))
+    with pytest.raises(StoreError, match="expected quantity attenuation_per_mm or attenuation_per_voxel, got label"):
+        open_results(scan="s", **(full.paths | {"volumes": full.paths["bones"]}))
+
+
+def test_a_wrong_document_is_refused(full):
+    with pytest.raises(StoreError, match="expected a document of kind flatfield, got geometry"):
+        open_results(scan="s", **(full.paths | {"flatfield": full.paths["geometry"]}))
+
+
+def test_the_raw_scan_and_its_correction_are_parts_with_their_own_provenance(full):
+    parts = open_results(scan="s", **full.paths).parts
+    assert list(parts)[:2] == ["raw", "projections"]
+    assert [parts[name]["provenance"]["stage"] for name in ("raw", "projections")] == ["ingest", "flatfield"]
+    assert "raw" not in parts["projections"]

@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.errors import RawFileError, StoreError
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.io.documents import read_document
 from xrmflow.io.stores import create_projections, open_projections
 from xrmflow.stages import flatfield
 
@@ -35,12 +38,20 @@ def write_raw(path, with_flats=True, **described):
     return truth
 
 
-def test_line_integrals_and_statistics_are_published(tmp_path):
-    truth = write_raw(tmp_path / "raw.zarr")
-    flatfield.run(
-        raw=tmp_path / "raw.zarr", projections=tmp_path / "p.zarr" / "manifest.json", params=FlatfieldSection()
-    )
-    result = open_projections(tmp_path / "p.zarr", "line_integral")
+@pytest.fixture
+def paths(tmp_path):
+    return {
+        "raw": tmp_path / "raw.zarr",
+        "projections": tmp_path / "p.zarr" / "manifest.json",
+        "document": tmp_path / "flatfield.json",
+        "views": tmp_path / "views.npz",
+    }
+
+
+def test_line_integrals_and_statistics_are_published(paths):
+    truth = write_raw(paths["raw"])
+    flatfield.run(**paths, params=FlatfieldSection())
+    result = open_projections(paths["projections"], "line_integral")
     assert result.acquisition == ACQUISITION
     assert np.sqrt(np.mean((result.data[...] - truth) ** 2)) < 0.02
     record = result.record["flatfield"]
@@ -50,12 +61,33 @@ def test_line_integrals_and_statistics_are_published(tmp_path):
     assert any("no dark frames" in note["text"] for note in record["notes"])
 
 
-def test_a_missing_flat_stops_and_publishes_nothing(tmp_path):
-    write_raw(tmp_path / "raw.zarr", with_flats=False)
+def test_what_a_report_needs_outlives_the_stores(paths):
+    write_raw(paths["raw"], metadata={"voltage_kv": float("nan")})
+    flatfield.run(**paths, params=FlatfieldSection())
+    result = open_projections(paths["projections"])
+    document = read_document(paths["document"], "flatfield")
+    assert Acquisition.from_dict(document["acquisition"]) == ACQUISITION
+    assert document["raw"] == result.record["raw"] | {"metadata": {"voltage_kv": None}}
+    assert document["flatfield"] == json.loads(json.dumps(result.record["flatfield"]))
+    assert document["frames"] == {"flats": 5, "darks": 0}
+    assert document["provenance"]["stage"] == "flatfield"
+    assert document["raw_provenance"] == {"stage": "ingest"}
+    with np.load(paths["views"]) as views:
+        view, row = document["views"]["view"], document["views"]["row"]
+        np.testing.assert_array_equal(views["corrected_view"], result.data[view])
+        np.testing.assert_array_equal(views["corrected_sinogram"], result.data[:, row])
+        np.testing.assert_array_equal(views["raw_view"], open_projections(paths["raw"]).data[view])
+        assert np.abs(views["plain_sinogram"] - views["corrected_sinogram"]).max() < 0.05
+
+
+def test_a_missing_flat_stops_and_publishes_nothing(paths):
+    write_raw(paths["raw"], with_flats=False)
     with pytest.raises(RawFileError, match="no flat"):
-        flatfield.run(raw=tmp_path / "raw.zarr", projections=tmp_path / "p.zarr", params=FlatfieldSection())
+        flatfield.run(**paths, params=FlatfieldSection())
     with pytest.raises(StoreError, match="no such store"):
-        open_projections(tmp_path / "p.zarr")
+        open_projections(paths["projections"])
+    assert not paths["document"].exists()
+    assert not paths["views"].exists()
 
 
 def test_even_ring_size_is_refused_in_the_settings():

@@ -7,11 +7,11 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.documents import write_document
 from xrmflow.io.provenance import provenance
-from xrmflow.io.stores import create_projections, create_volume
+from xrmflow.io.stores import create_volume
 from xrmflow.stages.report import run
 
 NOTHING = {
-    **dict.fromkeys(("projections", "sweep", "cupping", "cupping_slices", "validation")),
+    **dict.fromkeys(("views", "sweep", "cupping", "cupping_slices", "validation")),
     **{name: [] for name in ("bones", "tables", "slice_tables", "lacuna_tables", "models")},
 }
 
@@ -20,14 +20,12 @@ def test_stage_writes_the_page_of_its_folder(tmp_path):
     rng = np.random.default_rng(0)
     acquisition = Acquisition("cone", (0.0, 120.0, 240.0), 10, 12, 0.01, 20.0, 100.0, 5.5, 4.5)
     folder = tmp_path / "bone_7"
-    with create_projections(
-        folder / "raw.zarr",
-        quantity="counts",
-        acquisition=acquisition,
-        provenance=provenance(stage="ingest"),
-        raw={"format": "txrm"},
-    ) as store:
-        store["data"] = rng.random((3, 10, 12), dtype=np.float32)
+    write_document(
+        folder / "flatfield.json",
+        kind="flatfield",
+        payload={"acquisition": acquisition.to_dict(), "raw": {"format": "txrm"}, "flatfield": {}, "frames": {}},
+        provenance=provenance(stage="flatfield"),
+    )
     with create_volume(
         folder / "volume.zarr", quantity="attenuation_per_mm", grid=VolumeGrid((10, 12, 12), 0.002), calibrated=True,
         provenance=provenance(stage="fdk"),
@@ -37,7 +35,7 @@ def test_stage_writes_the_page_of_its_folder(tmp_path):
         folder / "geometry.json", kind="geometry", payload={"fit": None}, provenance=provenance(stage="align")
     )
     run(
-        raw=folder / "raw.zarr/manifest.json",
+        flatfield=folder / "flatfield.json",
         geometry=folder / "geometry.json",
         volumes=[folder / "volume.zarr"],
         report=folder / "report.html",

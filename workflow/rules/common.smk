@@ -10,6 +10,8 @@ PLAN = load_plan(config.get("settings", "config/config.yaml"))
 SCAN = f"{PLAN.settings.results}/{{scan}}"
 RAW = f"{SCAN}/raw.zarr/manifest.json"
 PROJECTIONS = f"{SCAN}/projections.zarr/manifest.json"
+FLATFIELD = f"{SCAN}/flatfield.json"
+VIEWS = f"{SCAN}/flatfield_views.npz"
 GEOMETRY = f"{SCAN}/geometry.json"
 SWEEP = f"{SCAN}/align_sweep.npz"
 CUPPING = f"{SCAN}/cupping.json"
@@ -97,7 +99,7 @@ def durable_results():
     """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
     for scan in PLAN.scans:
-        wanted += expand([GEOMETRY, CUPPING, VOLUME], scan=scan)
+        wanted += expand([FLATFIELD, GEOMETRY, CUPPING, VOLUME], scan=scan)
         wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
         wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
         if PLAN.is_measured(scan):

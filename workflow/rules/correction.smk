@@ -1,4 +1,4 @@
-# raw.zarr -> projections.zarr, and what the scan says of its own geometry and beam hardening
+# raw.zarr -> projections.zarr with the record of the correction, and what the scan says of its own geometry and beam hardening
 
 
 rule flatfield:
@@ -6,6 +6,8 @@ rule flatfield:
         raw=RAW,
     output:
         projections=kept(PROJECTIONS, "standard"),
+        document=FLATFIELD,
+        views=VIEWS,
     params:
         section=section("flatfield"),
         lineage=lineage("flatfield"),
@@ -21,7 +23,10 @@ rule flatfield:
     message:
         "{wildcards.scan}: counts to line integrals"
     shell:
-        STAGE + "flatfield --raw {input.raw} --projections {output.projections}" + RECORD
+        STAGE
+        + "flatfield --raw {input.raw} --projections {output.projections}"
+        + " --document {output.document} --views {output.views}"
+        + RECORD
 
 
 rule align:

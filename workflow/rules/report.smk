@@ -1,4 +1,4 @@
-# Everything -> report.html
+# Everything -> report.html. Only what every storage.keep level keeps is read here: a new page costs a page.
 
 
 rule validate:
@@ -42,8 +42,8 @@ rule validate:
 
 rule report:
     input:
-        raw=RAW,
-        projections=PROJECTIONS,
+        flatfield=FLATFIELD,
+        views=VIEWS,
         geometry=GEOMETRY,
         sweep=SWEEP,
         cupping=CUPPING,
@@ -77,7 +77,7 @@ rule report:
         "{wildcards.scan}: writing the report"
     shell:
         STAGE
-        + "report --raw {input.raw} --projections {input.projections} --geometry {input.geometry}"
+        + "report --flatfield {input.flatfield} --views {input.views} --geometry {input.geometry}"
         + " --sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices}"
         + " --volumes {input.volumes} --bones {input.bones} --tables {input.tables}"
         + " --slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables}"

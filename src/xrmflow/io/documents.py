@@ -1,6 +1,7 @@
 """Small JSON documents (geometry, cupping, model cards, truth): typed, with provenance, written whole or not at all."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ def write_document(path: Path | str, *, kind: str, payload: dict[str, Any], prov
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"kind": kind, "schema_version": SCHEMA_VERSION, **payload, "provenance": provenance}
     write_durably(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same record with null for NaN and infinity, which a vendor's metadata may hold and JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_document(path: Path | str, kind: str) -> dict[str, Any]:

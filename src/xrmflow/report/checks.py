@@ -23,7 +23,7 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
     found = [
         _units(results),
         _notes(results),
-        *_corrections(results.projections.record.get("flatfield", {}) if results.projections else {}),
+        *_corrections(results.corrections),
         _trusted("Centre of rotation", results.geometry.get("fit") or {}),
         _cupping(results.cupping),
         _density(results),

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from xrmflow.config.report import ReportSection
-from xrmflow.io.stores import Projections
 from xrmflow.report import plots
 from xrmflow.report.blocks import Block, Facts, Gallery, NotRun, Picture, Plot, Text
 from xrmflow.report.images import picture, window
@@ -16,51 +15,32 @@ from xrmflow.report.style import svg
 from xrmflow.report.volumes import display_unit, window_text
 
 FEW_ROWS = 8
-SINOGRAM_VIEWS = 360
 MONTAGE = 5
 LOSS_NOTE = "Against noisy targets the lowest possible loss is the noise of the target, not zero."
 
 
 def detector(results: Results, params: ReportSection) -> list[Block]:
     """Raw counts and line integrals of one view and of one detector row, and what was taken away between them."""
-    if results.projections is None:
-        return [NotRun("Detector correction, before and after", "the line integrals were not kept")]
-    raw, corrected = results.raw, results.projections
-    row = raw.data.shape[1] // 2
-    before, how = plain_sinogram(raw, row)
-    after = np.asarray(corrected.data[:: _step(corrected), row], dtype=np.float64)
-    pictures = [] if raw.data.shape[1] < FEW_ROWS else _radiographs(raw, corrected, params)
+    blocks: list[Block] = [_statistics(results.corrections)] if results.corrections else []
+    if not {"plain_sinogram", "corrected_sinogram"} <= results.views.keys():
+        return [*blocks, NotRun("Detector correction, before and after", "no pictures of it were given")]
+    seen = results.flatfield.get("views") or {}
+    before, after = (results.views[name].astype(np.float64) for name in ("plain_sinogram", "corrected_sinogram"))
     limits = window(after, 0.5, 99.9)
     removed = before - after - np.median(before - after)
     span = float(np.percentile(np.abs(removed), 99.0)) or 1e-6
     sinograms = [
-        _sinogram(before, limits, f"Row {row}, {how}", params),
-        _sinogram(after, limits, f"Row {row}, all corrections", params),
+        _sinogram(before, limits, f"Row {seen.get('row')}, {seen.get('plain')}", params),
+        _sinogram(after, limits, f"Row {seen.get('row')}, all corrections", params),
         _sinogram(removed, (-span, span), f"Taken away (mid grey: nothing; white +{span:.2g})", params),
     ]
     note = (
         f"Grey window of the line integrals {number(limits[0], 3)} to {number(limits[1], 3)}. "
         "In the last picture vertical lines are rings, horizontal ones changes of the beam, dots outliers."
     )
-    blocks: list[Block] = [_statistics(results.projections.record.get("flatfield", {}))]
-    blocks += [Gallery("One view", pictures)] if pictures else []
+    radiographs = _radiographs(results, params)
+    blocks += [Gallery("One view", radiographs, _reduced(seen))] if radiographs else []
     return [*blocks, Gallery("Sinogram: views downwards, detector columns across", sinograms, note)]
-
-
-def plain_sinogram(raw: Projections, row: int) -> tuple[np.ndarray, str]:
-    """Line integrals of a row with nothing but dark and flat applied, -ln((I - D) / (F - D)), and how, in words."""
-    counts = np.asarray(raw.data[:: _step(raw), row], dtype=np.float64)
-    already = raw.record.get("raw", {}).get("already", "counts")
-    if already == "line_integral":
-        return counts, "as recorded (already line integrals)"
-    if already == "transmission":
-        return -np.log(np.maximum(counts, 1e-4)), "minus log of the recorded transmission"
-    dark = _mean_row(raw, "darks", row)
-    flat = _mean_row(raw, "flats", row)
-    words = "dark and flat only" if flat is not None else "no flat: scaled to the brightest counts"
-    beam = np.asarray(np.percentile(counts, 99.9) if flat is None else flat * _exposure_ratio(raw), dtype=np.float64)
-    offset = 0.0 if dark is None else dark
-    return -np.log(np.maximum(counts - offset, 0.5) / np.maximum(beam - offset, 0.5)), words
 
 
 def centre(results: Results, params: ReportSection) -> list[Block]:
@@ -136,28 +116,15 @@ def network(name: str, title: str, volume: str, results: Results) -> list[Block]
     return blocks
 
 
-def _step(store: Projections) -> int:
-    return max(1, -(-store.data.shape[0] // SINOGRAM_VIEWS))
-
-
-def _mean_row(raw: Projections, name: str, row: int) -> np.ndarray | None:
-    frames = raw.arrays.get(name)
-    return None if frames is None or frames.shape[0] == 0 else np.asarray(frames[:, row], dtype=np.float64).mean(axis=0)
-
-
-def _exposure_ratio(raw: Projections) -> float:
-    """Exposure of a view over that of a flat; 1 where either is unknown."""
-    source = raw.record.get("raw", {})
-    view, flat = (source.get(k, raw.record.get(k)) for k in ("exposure_s", "flat_exposure_s"))
-    view = np.mean(view) if isinstance(view, list) and view else view
-    return float(view / flat) if isinstance(view, int | float) and isinstance(flat, int | float) and flat else 1.0
-
-
-def _radiographs(raw: Projections, corrected: Projections, params: ReportSection) -> list[Picture]:
-    view = raw.data.shape[0] // 2
+def _radiographs(results: Results, params: ReportSection) -> list[Picture]:
+    """The view before and after; a detector of a few rows shows nothing in one view."""
+    if results.acquisition.rows < FEW_ROWS:
+        return []
+    view = (results.flatfield.get("views") or {}).get("view")
+    recorded = str(results.raw.get("already", "counts")).replace("_", " ")
     found = []
-    for store, name, unit in ((raw, "Raw", raw.quantity.replace("_", " ")), (corrected, "Corrected", "line integrals")):
-        image = np.asarray(store.data[view], dtype=np.float64)
+    for key, name, unit in (("raw_view", "Raw", recorded), ("corrected_view", "Corrected", "line integrals")):
+        image = results.views[key].astype(np.float64)
         limits = window(image, 0.5, 99.5)
         found.append(
             picture(
@@ -170,6 +137,11 @@ def _radiographs(raw: Projections, corrected: Projections, params: ReportSection
             )
         )
     return found
+
+
+def _reduced(seen: Mapping[str, Any]) -> str:
+    edge = seen.get("averaged_px", 1)
+    return f"Averaged over squares of {edge} × {edge} detector pixels." if edge > 1 else ""
 
 
 def _sinogram(image: np.ndarray, limits: tuple[float, float], caption: str, params: ReportSection) -> Picture:

@@ -47,10 +47,7 @@ PARAGRAPH = (
 
 def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
     """The items a bone study must report, each with its value or "not stated"."""
-    acquisition = results.raw.acquisition
-    source = results.raw.record.get("raw", {})
-    metadata = source.get("metadata", {})
-    exposure = _exposure(results.raw.record, source)
+    acquisition, metadata = results.acquisition, results.raw.get("metadata", {})
     items = [
         ("Sample", params.sample_description),
         ("Scanning medium", params.medium),
@@ -58,7 +55,7 @@ def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
         ("Photon energy", _metadata(metadata, "energy")),
         ("Tube current", _metadata(metadata, "current")),
         ("X-ray filter", params.tube_filter or _metadata(metadata, "filter")),
-        ("Exposure", exposure),
+        ("Exposure", _exposure(results.raw.get("exposure_s"))),
         ("Projections", f"{acquisition.views} views over {number(_range_deg(acquisition.angles_deg), 4)}°"),
         ("Voxel size", _voxel(results)),
         ("Reconstruction", _reconstruction(results)),
@@ -78,7 +75,7 @@ def paragraph(results: Results, params: ReportSection, *, version: str) -> str:
     """A paragraph for a paper, made of the checklist; gaps stay visible as "not stated"."""
     known = dict(checklist(results, params))
     volumes = ", ".join(display_name(name) for name in results.metrics) or "none"
-    return PARAGRAPH.format(known, beam=results.raw.acquisition.beam, version=version, volumes=volumes)
+    return PARAGRAPH.format(known, beam=results.acquisition.beam, version=version, volumes=volumes)
 
 
 def _metadata(metadata: Mapping[str, Any], *words: str) -> str:
@@ -103,10 +100,7 @@ def _range_deg(angles: tuple[float, ...]) -> float:
     return span + (span / (len(angles) - 1) if len(angles) > 1 else 0.0)
 
 
-def _exposure(record: Mapping[str, Any], source: Mapping[str, Any]) -> str:
-    value = source.get("exposure_s", record.get("exposure_s"))
-    if isinstance(value, list):
-        value = sum(value) / len(value) if value else None
+def _exposure(value: float | None) -> str:
     return "" if value is None else f"{number(value)} s a view"
 
 
@@ -114,7 +108,7 @@ def _voxel(results: Results) -> str:
     if not results.calibrated:
         return "uncalibrated (lengths in voxels)"
     sizes = {name: volume.grid.voxel_mm * 1000 for name, volume in results.volumes.items()}
-    sizes = sizes or {"detector": results.raw.acquisition.voxel_mm * 1000}
+    sizes = sizes or {"detector": results.acquisition.voxel_mm * 1000}
     if len({round(size, 6) for size in sizes.values()}) == 1:
         return f"{number(next(iter(sizes.values())))} µm"
     return ", ".join(f"{number(size)} µm ({display_name(name)})" for name, size in sizes.items())
@@ -130,7 +124,7 @@ def _reconstruction(results: Results) -> str:
         return ""
     settings = settings_of(next(iter(results.volumes.values())).record)
     window = settings.get("window")
-    method = "Feldkamp-Davis-Kress" if results.raw.acquisition.beam == "cone" else "filtered backprojection"
+    method = "Feldkamp-Davis-Kress" if results.acquisition.beam == "cone" else "filtered backprojection"
     steps = [f"{method}{f' with the {window} window' if window else ''}"]
     steps += [
         text
@@ -178,8 +172,10 @@ def threshold_of(record: Mapping[str, Any]) -> tuple[float | None, str]:
 
 
 def _filter(record: Mapping[str, Any]) -> str:
+    """The Gaussian that was applied, which for a scan without a voxel size may not be the one asked for."""
+    done = record.get("segmentation") or settings_of(record)
     for name, unit in SIGMAS.items():
-        value = recorded(record, name)
+        value = done.get(name)
         if value is not None:
             return f"Gaussian, sigma {number(value)} {unit}" if value else "none"
     return ""

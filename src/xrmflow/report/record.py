@@ -25,7 +25,8 @@ def remarks(results: Results) -> list[Block]:
 
 def acquisition(results: Results) -> list[Block]:
     """How the scan was taken, as the raw file and the settings say."""
-    a, source = results.raw.acquisition, results.raw.record.get("raw", {})
+    a, source = results.acquisition, results.raw
+    frames = results.flatfield.get("frames") or {}
     length = "mm" if a.calibrated else "px (uncalibrated)"
     items = [
         ("source file", str(source.get("source_file", "not stated"))),
@@ -39,7 +40,7 @@ def acquisition(results: Results) -> list[Block]:
         ("voxel at the axis", f"{number(a.voxel_mm * 1000)} µm" if a.calibrated else "not known (uncalibrated)"),
         ("nominal centre", f"{number(a.centre_px, 6)} px"),
         ("recorded shifts", _shifts(results)),
-        ("flats, darks", ", ".join(f"{_frames(results, name)} {name}" for name in ("flats", "darks"))),
+        ("flats, darks", ", ".join(f"{frames.get(name, 0)} {name}" for name in ("flats", "darks"))),
         ("recorded as", str(source.get("already", "counts")).replace("_", " ")),
     ]
     items += [named(name, _words(value)) for name, value in source.get("metadata", {}).items()]
@@ -74,10 +75,9 @@ def provenance(results: Results) -> list[Block]:
             inputs,
         )
         rows.append([Cell(str(text or "not recorded")) for text in cells])
-    source = results.raw.record.get("raw", {})
     about = [
-        ("file", str(source.get("source_file", "not stated"))),
-        ("sha256", str(source.get("source_sha256", "not recorded"))),
+        ("file", str(results.raw.get("source_file", "not stated"))),
+        ("sha256", str(results.raw.get("source_sha256", "not recorded"))),
     ]
     columns = ["Result", "Stage", "Code and settings", "Finished", "xrmflow", "Device", "Inputs (chunk root)"]
     note = "“Code and settings” is a fingerprint of the stage's code, its settings, and those of the stages before it."
@@ -89,7 +89,7 @@ def provenance(results: Results) -> list[Block]:
 
 
 def _cone(results: Results) -> list[tuple[str, str]]:
-    a = results.raw.acquisition
+    a = results.acquisition
     if a.beam == "parallel":
         return []
     unit = "mm" if a.calibrated else "px"
@@ -101,18 +101,13 @@ def _cone(results: Results) -> list[tuple[str, str]]:
 
 
 def _shifts(results: Results) -> str:
-    shifts = results.raw.acquisition.shifts_px
+    shifts = results.acquisition.shifts_px
     if not shifts.any():
         return "none"
     low, high = shifts.min(axis=0), shifts.max(axis=0)
     return (
         f"columns {number(low[0], 3)} to {number(high[0], 3)} px, rows {number(low[1], 3)} to {number(high[1], 3)} px"
     )
-
-
-def _frames(results: Results, name: str) -> int:
-    frames = results.raw.arrays.get(name)
-    return 0 if frames is None else int(frames.shape[0])
 
 
 def _by_stage(results: Results) -> dict[str, dict[str, Any]]:

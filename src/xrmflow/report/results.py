@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from xrmflow.errors import StoreError
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import read_document
 from xrmflow.io.manifest import store_folder
-from xrmflow.io.stores import Projections, Volume, open_projections, open_volume
+from xrmflow.io.stores import Volume, open_volume
 
 Row = dict[str, str]
 
@@ -32,9 +33,8 @@ class Results:
 
     Attributes:
         scan: the scan's id.
-        raw, projections: stores of the raw counts and of the line integrals.
-        geometry, cupping: documents.
-        sweep, cupping_slices: pictures of the two calibrations, arrays by name.
+        flatfield, geometry, cupping: documents; the first also tells how the scan was taken.
+        views, sweep, cupping_slices: pictures of the correction and of the two calibrations, arrays by name.
         volumes, bones: stores by volume name.
         metrics, slices, lacunae: rows of the tables by volume name, every field as written.
         models: model cards by name ("n2i", "sr").
@@ -42,9 +42,9 @@ class Results:
     """
 
     scan: str
-    raw: Projections
+    flatfield: dict[str, Any]
     geometry: dict[str, Any]
-    projections: Projections | None = None
+    views: dict[str, np.ndarray] = field(default_factory=dict)
     sweep: dict[str, np.ndarray] = field(default_factory=dict)
     cupping: dict[str, Any] | None = None
     cupping_slices: dict[str, np.ndarray] = field(default_factory=dict)
@@ -57,24 +57,39 @@ class Results:
     validation: list[Row] = field(default_factory=list)
 
     @property
+    def acquisition(self) -> Acquisition:
+        """The geometry the scan was taken in, as read from the raw file and the settings."""
+        return Acquisition.from_dict(self.flatfield["acquisition"])
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """What the raw file said: format, source, metadata, exposures, notes."""
+        return self.flatfield.get("raw") or {}
+
+    @property
+    def corrections(self) -> dict[str, Any]:
+        """Statistics of the detector correction."""
+        return self.flatfield.get("flatfield") or {}
+
+    @property
     def calibrated(self) -> bool:
         """Whether lengths are known: every volume has a voxel size, or, without volumes, the acquisition has."""
         if self.volumes:
             return all(volume.calibrated for volume in self.volumes.values())
-        return self.raw.acquisition.calibrated
+        return self.acquisition.calibrated
 
     @property
     def simulated(self) -> bool:
         """Whether a truth exists to compare with, or the raw file says that it was simulated."""
-        source = self.raw.record.get("raw", {})
-        return bool(self.validation) or bool(source.get("simulated")) or _says_simulated(source.get("metadata", {}))
+        said = bool(self.raw.get("simulated")) or _says_simulated(self.raw.get("metadata", {}))
+        return bool(self.validation) or said
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
         """The record of each store and document by its name, in the order of the workflow."""
         found: dict[str, dict[str, Any] | None] = {
-            "raw": self.raw.record,
-            "projections": self.projections.record if self.projections else None,
+            "raw": {"raw": self.raw, "provenance": self.flatfield.get("raw_provenance", {})},
+            "projections": {"flatfield": self.corrections, "provenance": self.flatfield.get("provenance", {})},
             "geometry": self.geometry,
             "cupping": self.cupping,
         }
@@ -87,9 +102,9 @@ class Results:
 def open_results(
     *,
     scan: str,
-    raw: Path,
+    flatfield: Path,
     geometry: Path,
-    projections: Path | None = None,
+    views: Path | None = None,
     sweep: Path | None = None,
     cupping: Path | None = None,
     cupping_slices: Path | None = None,
@@ -104,8 +119,8 @@ def open_results(
     """Open the results of one scan; raises StoreError naming the file that is missing or damaged."""
     return Results(
         scan=scan,
-        raw=open_projections(raw),
-        projections=open_projections(projections, "line_integral") if projections else None,
+        flatfield=read_document(flatfield, "flatfield"),
+        views=_read_arrays(views),
         geometry=read_document(geometry, "geometry"),
         sweep=_read_arrays(sweep),
         cupping=read_document(cupping, "cupping") if cupping else None,

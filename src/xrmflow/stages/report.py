@@ -12,8 +12,8 @@ from xrmflow.report.results import open_results
 
 def run(
     *,
-    raw: Path,
-    projections: Path | None,
+    flatfield: Path,
+    views: Path | None,
     geometry: Path,
     sweep: Path | None,
     cupping: Path | None,
@@ -31,8 +31,8 @@ def run(
     """Put pictures, curves, numbers, notes and provenance of a scan on one page.
 
     Args:
-        raw: store of the raw counts.
-        projections: store of the line integrals, when kept.
+        flatfield: document of the detector correction.
+        views: picture archive of the detector correction.
         geometry: document of the fitted geometry.
         sweep: picture archive of the centre sweep.
         cupping: document of the beam hardening correction.
@@ -49,9 +49,9 @@ def run(
     """
     results = open_results(
         scan=report.resolve().parent.name,
-        raw=raw,
+        flatfield=flatfield,
+        views=views,
         geometry=geometry,
-        projections=projections,
         sweep=sweep,
         cupping=cupping,
         cupping_slices=cupping_slices,
