@@ -18,7 +18,7 @@ class ValidateSection(Section):
         description="least PSNR of the denoised volume above the best Gaussian and the best non-local means filter, dB",
     )
     superres_gain_db: float = Field(
-        default=0.0, description="least PSNR of the super-resolved volume above cubic interpolation of its input, dB"
+        default=0.1, description="least PSNR of the super-resolved volume above cubic interpolation of its input, dB"
     )
     lacuna_f1: float = Field(default=0.8, ge=0, le=1, description="least F1 score of finding lacunae, 0 to 1")
     lacuna_reach: float = Field(

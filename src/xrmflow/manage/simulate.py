@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from xrmflow.arrays import blocks
 from xrmflow.geometry.scan import scan_geometry
@@ -16,14 +15,14 @@ from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
-from xrmflow.morphometry.thickness import local_thickness
 from xrmflow.manage.simulated_run import write_run
+from xrmflow.morphometry.thickness import local_thickness
 from xrmflow.phantom.detector import dark_subtracted
 from xrmflow.phantom.object import BONE, CANAL, LACUNA, OUTSIDE, Bone, coarsened, cube_means, make_bone
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
 from xrmflow.phantom.scan import OBJECT_FACTOR, ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
 from xrmflow.phantom.truth import coarse_attenuation, truth_record
-from xrmflow.reconstruction.fdk import fdk, natural_grid
+from xrmflow.reconstruction.fdk import fdk_slabs, natural_grid
 
 SLAB = 16
 SUFFIXES = {"txrm": ".txrm", "data_exchange": ".h5"}
@@ -113,8 +112,8 @@ def _write_truth_volume(
         for slices in track(blocks(grid.shape[0], SLAB), label="writing the true volume"):
             data[slices] = coarse_attenuation(bone, energy, factor=OBJECT_FACTOR, slices=slices)
         if reference:
-            geometry = scan_geometry(scan.acquisition)
-            store["fdk_reference"] = fdk(torch.from_numpy(scan.line_integrals), geometry, grid).numpy()
+            perfect, geometry = store.add("fdk_reference", grid.shape), scan_geometry(scan.acquisition)
+            fdk_slabs(scan.line_integrals, perfect, geometry, grid, track=track)
 
 
 def _write_fine_truth(path: Path, bone: Bone, scan: SimulatedScan, origin: dict[str, Any]) -> None:

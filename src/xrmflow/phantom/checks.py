@@ -137,7 +137,7 @@ def superres_row(source: np.ndarray, superres: np.ndarray, known: Known, limits:
     note = f"against the true object; range {known.bone_per_mm:.3f} 1/mm; mask: inside the bone's outer surface, "
     note += f"{limits.filter_slices} slices"
     gain = value - other
-    passed = gain > limits.superres_gain_db
+    passed = gain >= limits.superres_gain_db
     return _row(check, "superres", value, other, "dB", gain, limits.superres_gain_db, passed, note)
 
 
