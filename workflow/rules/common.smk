@@ -90,6 +90,11 @@ def measured(pattern):
     return of
 
 
+def splits_of(scans):
+    """The splits of some scans, scan after scan."""
+    return [path for scan in scans for path in expand(SPLITS, scan=scan)]
+
+
 def best_volume(scan):
     """The volume super-resolution works on: denoised where a Noise2Inverse network is to be had."""
     return expand(DENOISED if PLAN.has_n2i else VOLUME, scan=scan)

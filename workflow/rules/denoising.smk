@@ -32,8 +32,8 @@ rule n2i_split:
 
 rule n2i_train:
     input:
-        splits=expand(SPLITS, scan=PLAN.with_role("train", "train-only")),
-        validation=expand(SPLITS, scan=PLAN.with_role("validation")),
+        splits=splits_of(PLAN.with_role("train", "train-only")),
+        validation=splits_of(PLAN.with_role("validation")),
     output:
         model=N2I_WEIGHTS,
         card=N2I_CARD,
