@@ -14,7 +14,7 @@ class TrainingSection(Section):
         default=10_000,
         ge=1,
         le=100_000_000,
-        description="Number of updates. One of 8 patches of 64 x 64 pixels takes about 15 to 40 ms on two free CPU cores.",
+        description="Number of updates. One of 8 patches of 64 x 64 pixels takes 15 to 40 ms on two free CPU cores.",
     )
     features: int = Field(default=16, ge=1, le=256, description="Features of the U-Net at full resolution.")
     levels: int = Field(default=2, ge=0, le=6, description="How often the U-Net halves the image.")
