@@ -22,8 +22,8 @@ def files(tmp_path_factory):
 
 
 def test_truth_lies_beside_the_raw_file(files):
-    folder, (file,) = files
-    assert file.path == folder / "tiny.txrm"
+    folder, (file, *_) = files
+    assert file.path == folder / "bone.txrm"
     assert sorted(path.name for path in file.truth.iterdir() if path.name[0] != ".") == [
         "truth.json",
         "truth.zarr",
@@ -33,7 +33,7 @@ def test_truth_lies_beside_the_raw_file(files):
 
 def test_file_records_the_nominal_geometry(files):
     """Shifts are recorded as what must be added; centre and roll are not recorded."""
-    _, (file,) = files
+    _, (file, *_) = files
     true = Acquisition.from_dict(read_document(file.truth / "truth.json", "truth")["acquisition"])
     with read_txrm(file.path) as raw:
         np.testing.assert_allclose(raw.angles_deg, true.angles_deg)
@@ -50,7 +50,7 @@ def test_file_records_the_nominal_geometry(files):
 
 
 def test_truth_volumes_agree(files):
-    _, (file,) = files
+    _, (file, *_) = files
     own, fine = open_volume(file.truth / "truth.zarr"), open_volume(file.truth / "truth_fine.zarr")
     truth = read_document(file.truth / "truth.json", "truth")
     assert fine.grid.shape == tuple(2 * n for n in own.grid.shape)
@@ -66,7 +66,7 @@ def test_truth_volumes_agree(files):
 
 
 def test_truth_holds_what_is_promised(files):
-    _, (file,) = files
+    _, (file, *_) = files
     truth = read_document(file.truth / "truth.json", "truth")
     assert 5 < truth["effective_energy_kev"] < 30
     assert sum(truth["spectrum"]["weights"]) == pytest.approx(1)
@@ -77,8 +77,8 @@ def test_truth_holds_what_is_promised(files):
 
 
 def test_seed_decides_the_files(files, tmp_path):
-    _, (file,) = files
-    (again,) = module.simulate(tmp_path, preset="tiny", seed=4)
+    _, (file, *_) = files
+    again, *_ = module.simulate(tmp_path, preset="tiny", seed=4)
     assert again.path.read_bytes() == file.path.read_bytes()
 
 

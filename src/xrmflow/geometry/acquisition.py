@@ -18,8 +18,8 @@ With growing angle the source and the detector turn counter-clockwise seen from 
 source = (sin a, -cos a, 0) * source_to_axis. A sample stage that turns the object clockwise (seen from +z) in front
 of a fixed source gives growing angles. This is the cone-vec convention of the ASTRA toolbox.
 
-Pixel indices are 0-based with pixel centres at integers. `centre_px` is the column, and `midplane_px` the row, onto which
-the point where the central ray meets the rotation axis projects, in a view without a shift. `shift_u_px[i]`
+Pixel indices are 0-based with pixel centres at integers. `centre_px` is the column, and `midplane_px` the row, onto
+which the point where the central ray meets the rotation axis projects, in a view without a shift. `shift_u_px[i]`
 and `shift_v_px[i]` displace the image of view i: a feature that belongs at column c is recorded at c + shift_u_px[i].
 """
 

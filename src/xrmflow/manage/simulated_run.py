@@ -21,7 +21,7 @@ n2i_train: {steps: 20, features: 4, levels: 1, neighbours: 1, patch_px: 32, batc
 sr_train: {steps: 20, features: 4, levels: 1, neighbours: 1, patch_px: 32, batch: 4, record_steps: 10}
 """,
     "demo": """
-n2i_train: {steps: 1000}
+n2i_train: {steps: 600}
 sr_train: {steps: 400}
 report: {title: Demo on a simulated bone}
 """,

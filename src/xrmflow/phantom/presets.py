@@ -56,6 +56,8 @@ TINY_SCAN = ScanRecipe(
     centre_offset_px=1.3,
     shift_px=1.5,
 )
+TINY_LOW = replace(TINY_SCAN, rows=16, roll_deg=0.0, shift_px=0.0)
+TINY_HIGH = replace(TINY_LOW, rows=32, cols=128, voxel_um=0.7, supersampling=1)
 DEMO_BONE = BoneRecipe(
     outer_um=(87.0, 78.0), cortex_um=24.0, tissue_um=(101.0, 96.0), trabecular_wavelength_um=24.0, canal_radius_um=5.0
 )
@@ -81,7 +83,18 @@ LARGE_BONE = replace(
 )
 
 PRESETS: dict[Preset, tuple[Specimen, ...]] = {
-    "tiny": (Specimen(TINY_BONE, (PlannedScan("tiny", TINY_SCAN, "txrm"),)),),
+    "tiny": (
+        Specimen(TINY_BONE, (PlannedScan("bone", TINY_SCAN, "txrm"),)),
+        Specimen(
+            TINY_BONE,
+            (
+                PlannedScan("pair_high", TINY_HIGH, "data_exchange", role="reference", reference=False),
+                PlannedScan(
+                    "pair_low", TINY_LOW, "data_exchange", role="train-only", pair="pair_high", reference=False
+                ),
+            ),
+        ),
+    ),
     "demo": (
         Specimen(DEMO_BONE, (PlannedScan("bone", DEMO_SCAN, "txrm"),)),
         Specimen(
