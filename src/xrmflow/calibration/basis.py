@@ -1,0 +1,115 @@
+"""Basis volumes: the reconstruction of each power of the line integrals, on a slab of slices.
+
+FDK is linear, so a volume corrected with p' = sum c_i p^i is sum c_i FDK(p^i): each power is reconstructed once, and
+every
+trial of coefficients costs a sum of volumes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from xrmflow.arrays import Reader, as_float32
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.projectors.matrices import voxel_to_pixel
+from xrmflow.reconstruction.fdk import fdk
+from xrmflow.reconstruction.slabs import row_window
+
+MOST_COLS = 320
+VIEWS_A_COLUMN = 2.0
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A slab of slices and the (binned) projections it is made of.
+
+    Attributes:
+        powers: (degree, view, row, col) p, p^2, ..., each averaged over the pixels of a bin.
+        geometry: of these views, rows and columns.
+        grid: the slab.
+        largest: largest line integral, leaving out the rarest 1 in 10,000.
+    """
+
+    powers: Tensor
+    geometry: ScanGeometry
+    grid: VolumeGrid
+    largest: float
+
+    def basis(self) -> Tensor:
+        """(degree, z, y, x) reconstruction of each power, per mm."""
+        return torch.stack([fdk(power, self.geometry, self.grid) for power in self.powers])
+
+    def halves(self) -> Tensor:
+        """(2, z, y, x) reconstruction of p from the even and from the odd views."""
+        parts = [slice(first, None, 2) for first in (0, 1)]
+        return torch.stack([fdk(self.powers[0][part], self.geometry.with_views(part), self.grid) for part in parts])
+
+
+def load_slab(
+    projections: Reader,
+    acquisition: Acquisition,
+    *,
+    degree: int,
+    slices: int,
+    device: torch.device | str = "cpu",
+) -> Slab:
+    """Read what a slab of slices around the middle of the detector needs; large detectors are binned.
+
+    Args:
+        projections: (view, row, col) line integrals.
+        acquisition: calibrated geometry.
+        degree: highest power.
+        slices: natural slices, one detector pixel at the axis high each.
+        device: where the slab lives.
+
+    Raises:
+        ValueError: degree or slices below one.
+    """
+    if degree < 1 or slices < 1:
+        raise ValueError(f"degree, slices: expected at least 1 each, got {degree}, {slices}")
+    binning = -(-acquisition.cols // MOST_COLS)
+    step = max(1, int(acquisition.views / (VIEWS_A_COLUMN * acquisition.cols / binning)))
+    kept = acquisition.with_views(slice(None, None, step))
+    voxel = acquisition.voxel_mm * binning
+    middle = acquisition.voxel_mm * ((acquisition.rows - 1) / 2 - acquisition.midplane_px)
+    size = acquisition.cols // binning
+    geometry = scan_geometry(kept)
+    height = max(1, min(slices, acquisition.rows) // binning)
+    grid = VolumeGrid((height, size, size), voxel, (0.0, 0.0, middle))
+    while grid.shape[0] > 1 and not _is_seen(geometry, grid):
+        grid = VolumeGrid((grid.shape[0] - 1, size, size), voxel, (0.0, 0.0, middle))
+    start, stop = row_window(voxel_to_pixel(geometry, grid).numpy(), grid, slice(0, grid.shape[0]), acquisition.rows)
+    stop = start + max(binning, (stop - start) // binning * binning)
+    p = torch.from_numpy(as_float32(projections[:, start:stop][::step])).to(device)
+    largest = float(np.quantile(p.flatten()[:: max(1, p.numel() // 1_000_000)].cpu().numpy(), 0.9999))
+    powers = torch.stack([_pooled(p**power, binning) for power in range(1, degree + 1)])
+    return Slab(powers, pooled_geometry(geometry.with_rows(slice(start, stop)), binning), grid, largest)
+
+
+def _is_seen(geometry: ScanGeometry, grid: VolumeGrid) -> bool:
+    """Whether every view sees the whole height of the slab: slices that some views miss are darker than they should."""
+    nz, ny, nx = grid.shape
+    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1) for k in (0, nz - 1)], dtype=float)
+    _, row, w = np.moveaxis(voxel_to_pixel(geometry, grid).numpy() @ corners.T, 1, 0)
+    row = row / w
+    return bool(row.min() >= -0.5 and row.max() <= geometry.rows - 0.5)
+
+
+def _pooled(images: Tensor, binning: int) -> Tensor:
+    return images if binning == 1 else avg_pool2d(images, binning)
+
+
+def pooled_geometry(geometry: ScanGeometry, binning: int) -> ScanGeometry:
+    """The scan as seen by square groups of pixels; rows and columns that fill no group are left out."""
+    if binning == 1:
+        return geometry
+    rows, cols = geometry.rows // binning, geometry.cols // binning
+    across = (cols * binning - 1) / 2 - (geometry.cols - 1) / 2
+    up = (rows * binning - 1) / 2 - (geometry.rows - 1) / 2
+    moved = geometry.detector + geometry.u * across + geometry.v * up
+    return replace(geometry, detector=moved, u=geometry.u * binning, v=geometry.v * binning, rows=rows, cols=cols)

@@ -1,0 +1,46 @@
+import numpy as np
+
+from xrmflow.config.cupping import CuppingSection
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.io.cupping import read_linearisation
+from xrmflow.io.documents import read_document, write_document
+from xrmflow.io.stores import create_projections
+from xrmflow.stages import cupping
+
+
+def run(tmp_path, params):
+    angles = tuple(np.linspace(0, 180, 30, endpoint=False))
+    acquisition = Acquisition("parallel", angles, 3, 40, 1.0, None, None, 19.5, 1.0, calibrated=False)
+    made = {"stage": "test"}
+    with create_projections(
+        tmp_path / "p.zarr", quantity="line_integral", acquisition=acquisition, provenance=made
+    ) as store:
+        store["data"] = np.random.default_rng(0).normal(0, 0.01, (30, 3, 40)).astype(np.float32)
+    write_document(
+        tmp_path / "g.json", kind="geometry", payload={"acquisition": acquisition.to_dict()}, provenance=made
+    )
+    cupping.run(
+        projections=tmp_path / "p.zarr",
+        geometry=tmp_path / "g.json",
+        cupping=tmp_path / "c.json",
+        slices=tmp_path / "c.npz",
+        params=params,
+    )
+    return read_document(tmp_path / "c.json", kind="cupping")
+
+
+def test_a_scan_without_bone_is_left_alone_and_says_so(tmp_path):
+    document = run(tmp_path, CuppingSection())
+    assert document["coefficients"] == [1.0, 0.0]
+    assert not document["applied"]
+    assert not document["trusted"]
+    assert "data left unchanged" in document["message"]
+    assert read_linearisation(tmp_path / "c.json") is None
+    assert (tmp_path / "c.npz").is_file()
+
+
+def test_no_correction_when_the_settings_ask_for_none(tmp_path):
+    document = run(tmp_path, CuppingSection(method="none", degree=3))
+    assert document["coefficients"] == [1.0, 0.0, 0.0]
+    assert document["trusted"]
+    assert not document["applied"]
