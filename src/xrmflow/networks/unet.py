@@ -55,7 +55,7 @@ class UNet(SliceNetwork):
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each followed by a rectifier, leaky so that none dies (one seed ended 0.8 dB lower with plain ones)."""
+    """Two 3 x 3 convolutions, each followed by a leaky rectifier (with plain ones, one seed ended 0.8 dB lower)."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
         nn.LeakyReLU(0.1, inplace=True),
