@@ -210,3 +210,12 @@ def test_size_does_not_matter_relatively(shapes):
         local = local_thickness(grey, grey >= 0.5, 0.5, blur_voxels=np.sqrt(0.49 + 1 / 12))
         means.append(local[local > 0].mean() / factor)
     assert means == pytest.approx([10, 10], abs=0.15)
+
+
+def test_a_rough_surface_with_a_large_blur_ends():
+    """The correction for blur may throw discs of a noisy surface far away; they then stay where they are."""
+    rng = np.random.default_rng(0)
+    grey = rng.normal(size=(24, 24, 24)).astype(np.float32)
+    surface = find_surface(grey, grey > 0, 0.0, blur_voxels=6.0)
+    assert np.isfinite(surface.position).all()
+    assert np.isfinite(surface.normal).all()

@@ -161,6 +161,9 @@ def _smooth(position, normal, first, shape, displaced):
                     bend -= weight * (dz * (bz - az) + dy * (by - ay) + dx * (bx - ax))
                     spread += weight * (dz * dz + dy * dy + dx * dx)
                     sz, sy, sx = sz + weight * bz, sy + weight * by, sx + weight * bx
+        if total == 0:  # a large blur on a rough surface has moved the disc out of reach of all discs, its own cell too
+            moved[i], turned[i] = position[i], normal[i]
+            continue
         shift /= total
         if spread > 0:
             shift -= displaced * bend / spread
