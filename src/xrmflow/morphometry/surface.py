@@ -18,6 +18,8 @@ SIGMA = 1.0
 """Voxels: standard deviation of their weights."""
 SAME_SIDE = 0.5
 """Cosine between normals below which discs belong to different sides of a structure."""
+LARGEST_SHIFT = 1.0
+"""Voxels: what would move a disc further is noise; less than `REACH`, so that it stays in reach of its own cell."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,10 @@ def _smooth(position, normal, first, shape, displaced):
                     bend -= weight * (dz * (bz - az) + dy * (by - ay) + dx * (bx - ax))
                     spread += weight * (dz * dz + dy * dy + dx * dx)
                     sz, sy, sx = sz + weight * bz, sy + weight * by, sx + weight * bx
-        if total == 0:  # a large blur on a rough surface has moved the disc out of reach of all discs, its own cell too
-            moved[i], turned[i] = position[i], normal[i]
-            continue
         shift /= total
         if spread > 0:
             shift -= displaced * bend / spread
+        shift = min(max(shift, -LARGEST_SHIFT), LARGEST_SHIFT)
         size = np.sqrt(sz * sz + sy * sy + sx * sx)
         moved[i] = (pz + shift * az, py + shift * ay, px + shift * ax)
         turned[i] = (sz / size, sy / size, sx / size)
