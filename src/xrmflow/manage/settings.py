@@ -22,7 +22,7 @@ def run(*, check: Path | None = None, explain: bool = False) -> str:
         settings = load_settings(check, Settings)
         scans = load_scans(check.parent / settings.scans)
         return f"{check}: valid, {len(scans)} scans"
-    return explanation() if explain else "nothing asked for: give --check FILE or --explain"
+    return explanation().rstrip() if explain else "nothing asked for: give --check FILE or --explain"
 
 
 def explanation() -> str:

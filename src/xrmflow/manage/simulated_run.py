@@ -21,8 +21,8 @@ n2i_train: {steps: 20, features: 4, levels: 1, neighbours: 1, patch_px: 32, batc
 sr_train: {steps: 20, features: 4, levels: 1, neighbours: 1, patch_px: 32, batch: 4, record_steps: 10}
 """,
     "demo": """
-n2i_train: {steps: 600}
-sr_train: {steps: 400}
+n2i_train: {steps: 1200}
+sr_train: {steps: 800, levels: 1, neighbours: 2}
 report: {title: Demo on a simulated bone}
 """,
 }

@@ -1,26 +1,19 @@
 """Stage fdk: line integrals to attenuation, slab by slab."""
 
-import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
-from xrmflow.calibration.polynomial import linearise
 from xrmflow.config.fdk import FdkSection
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io import device, log
+from xrmflow.io.cupping import read_linearisation
 from xrmflow.io.documents import read_document
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume, open_projections
 from xrmflow.reconstruction.fdk import fdk_slabs
 from xrmflow.reconstruction.grids import region_grid
-
-logger = logging.getLogger(__name__)
 
 
 def run(*, projections: Path, geometry: Path, cupping: Path | None, volume: Path, params: FdkSection) -> None:
@@ -42,7 +35,7 @@ def run(*, projections: Path, geometry: Path, cupping: Path | None, volume: Path
             grid,
             window=params.window,
             truncation_px=round(params.truncation_padding * acquisition.cols),
-            prepare=_linearisation(cupping),
+            prepare=read_linearisation(cupping),
             memory_gb=params.memory_gb,
             device=device.pick(),
             track=log.track,
@@ -60,14 +53,3 @@ def _grid(acquisition: Acquisition, params: FdkSection) -> VolumeGrid:
     voxel_mm = None if params.voxel_size_um is None else params.voxel_size_um * mm
     centre_mm = None if params.centre_um is None else tuple(mm * length for length in params.centre_um)
     return region_grid(acquisition, voxel_mm=voxel_mm, shape=params.shape, centre_mm=centre_mm)
-
-
-def _linearisation(cupping: Path | None) -> Callable[[Tensor], Tensor] | None:
-    """The fitted polynomial, or None where there is none or it was found not to help."""
-    if cupping is None:
-        return None
-    fitted = read_document(cupping, kind="cupping")
-    if not fitted["applied"]:
-        logger.info("cupping: not applied (%s)", fitted.get("message", "no reason recorded"))
-        return None
-    return partial(linearise, coefficients=fitted["coefficients"])

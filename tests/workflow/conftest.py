@@ -1,0 +1,107 @@
+"""A finished run of the whole workflow on a tiny simulated scan, in a copy of the project that tests may edit."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("src", "workflow", "profiles", "envs", "Snakefile")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project with a run in `run/`: settings, raw scans, results."""
+
+    root: Path
+
+    @property
+    def settings(self) -> dict:
+        """The settings file as plain values."""
+        return yaml.safe_load((self.root / "run" / "config.yaml").read_text())
+
+    def change(self, section: str, **values: object) -> None:
+        """Set keys of a section in the settings file."""
+        settings = self.settings
+        settings.setdefault(section, {}).update(values)
+        (self.root / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    def edit(self, module: str, old: str, new: str) -> None:
+        """Replace text in a source file of the copy."""
+        file = self.root / "src" / "xrmflow" / module
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The snakemake command, as a user types it."""
+        return [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "settings=run/config.yaml", *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The copy's package goes before the installed one."""
+        return os.environ | {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow; output and errors together in `stdout`."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
+    def xrmflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one xrmflow command in the copy."""
+        command = [sys.executable, "-m", "xrmflow.cli", *arguments]
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    def planned(self) -> set[str]:
+        """Names of the rules that would run now."""
+        shown = self.snakemake("--dry-run", "--quiet", "reason").stdout
+        if "Nothing to be done" in shown:
+            return set()
+        table = re.findall(r"^(\w+)\s+\d+$", shown, flags=re.MULTILINE)
+        assert table, shown
+        return set(table) - {"all", "total"}
+
+
+def _copy_of_the_project(root: Path) -> Project:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, root / part)
+    return Project(root)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny scan, run to its report once for all tests. Do not change it: take `project`."""
+    project = _copy_of_the_project(tmp_path_factory.mktemp("finished") / "project")
+    simulated = project.xrmflow("simulate", "run", "--preset", "tiny")
+    assert simulated.returncode == 0, simulated.stderr
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run that a test may change."""
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", str(finished.root), str(root)], check=True)
+    return Project(root)

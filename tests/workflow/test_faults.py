@@ -1,0 +1,91 @@
+"""Bad input ends in one clear line and a non-zero exit; nothing finished is lost, nothing unfinished is marked finished."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+TABLE = "run/results/bone/morphometry/volume.csv"
+
+
+def last_error(text: str) -> str:
+    """The line of an output that says what is wrong."""
+    return next(line for line in reversed(text.splitlines()) if line.startswith("error: "))
+
+
+def test_an_unknown_key_names_file_line_and_the_nearest(project):
+    settings = project.root / "run/config.yaml"
+    settings.write_text(settings.read_text() + "\ncuping:\n  degree: 2\n")
+    line = settings.read_text().splitlines().index("cuping:") + 1
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert last_error(done.stdout) == (
+        f"error: run/config.yaml:{line}: cuping: unknown key 'cuping'; did you mean 'cupping'?"
+    )
+    assert "Traceback" not in done.stdout
+    assert (project.root / TABLE).is_file()
+
+
+def test_a_negative_distance_is_refused_before_any_job(project):
+    project.change("ingest", source_to_axis_mm=-5)
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "ingest.source_to_axis_mm: Input should be greater than 0, got -5" in last_error(done.stdout)
+    assert (project.root / TABLE).is_file()
+
+
+def test_a_truncated_file_ends_in_one_line_and_loses_nothing(project):
+    raw = next((project.root / "run").glob("bone.txrm"))
+    raw.write_bytes(raw.read_bytes()[: raw.stat().st_size // 3])
+    before = (project.root / TABLE).read_bytes()
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert last_error(done.stdout).startswith("error: ingest: ")
+    assert "bone.txrm" in last_error(done.stdout)
+    assert not (project.root / "run/results/bone/raw.zarr/manifest.json").exists()
+    assert (project.root / TABLE).read_bytes() == before
+
+
+def test_a_deleted_chunk_is_refused_and_mended(project):
+    store = project.root / "run/results/bone/volume.zarr"
+    chunk = next(file for file in (store / "data" / "c").rglob("*") if file.is_file())
+    chunk.unlink()
+    project.change("segment", sigma_um=9.0)
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "is missing" in last_error(done.stdout)
+    assert "volume.zarr" in last_error(done.stdout)
+    mended = project.xrmflow("verify", "run/results", "--mend")
+    assert mended.returncode == 1
+    assert "1 of" in mended.stderr
+    assert project.snakemake().returncode == 0
+    assert project.xrmflow("verify", "run/results").returncode == 0
+
+
+DISK_FULL = """
+mount -t tmpfs -o size={size} tmpfs {mount} &&
+{python} -m xrmflow.cli simulate {mount}/run --preset tiny; status=$?
+ls {mount}/run/*.txrm 2> /dev/null
+exit $status
+"""
+
+
+def test_a_full_disk_is_one_clear_line_and_publishes_nothing(project, tmp_path):
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("needs `unshare -rm` to mount a small disk")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    script = DISK_FULL.format(size="2m", mount=mount, python=sys.executable)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=project.root,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the disk is full" in last_error(done.stderr)
+    assert done.stdout.strip() == ""

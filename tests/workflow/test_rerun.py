@@ -1,0 +1,98 @@
+"""Exactly what changed is run again."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+HEIRS_OF_CUPPING = {
+    "cupping",
+    "fdk",
+    "n2i_split",
+    "n2i_train",
+    "n2i_apply",
+    "sr_train",
+    "sr_apply",
+    "segment",
+    "morphometry",
+    "validate",
+    "report",
+}
+
+
+def test_the_run_ends_with_a_report_and_all_tables(finished):
+    scan = finished.root / "run" / "results" / "bone"
+    assert "<html" in (scan / "report.html").read_text()[:2000]
+    for volume in ("volume", "denoised", "superres"):
+        assert (scan / "morphometry" / f"{volume}.csv").read_text().count("\n") > 5
+    assert (scan / "validation.csv").is_file()
+
+
+def test_the_second_time_nothing_is_run(finished):
+    assert finished.planned() == set()
+
+
+def test_what_is_not_kept_is_gone(finished):
+    results = finished.root / "run" / "results"
+    assert list(results.glob("*/raw.zarr")) == []
+    assert len(list(results.glob("*/projections.zarr"))) == len(list(results.glob("*/geometry.json")))
+
+
+def test_a_changed_key_reruns_its_stage_and_the_heirs(project):
+    project.change("cupping", degree=3)
+    assert project.planned() == HEIRS_OF_CUPPING
+
+
+def test_an_edited_report_module_reruns_the_report_only(project):
+    project.edit("report/page.py", "import", "UNUSED = 1\nimport")
+    assert project.planned() == {"report"}
+
+
+def test_a_comment_reruns_nothing(project):
+    project.edit("io/stores.py", "import os\n", "import os  # a comment\n\n\n")
+    project.edit("stages/fdk.py", '"""', '"""Another docstring. ')
+    assert project.planned() == set()
+
+
+def test_a_changed_device_or_thread_count_reruns_nothing(project):
+    settings = project.root / "run" / "config.yaml"
+    settings.write_text(settings.read_text() + "\ndevice: cpu\n")
+    assert project.planned() == set()
+
+
+def test_a_failed_rerun_is_retried_by_the_same_command(project):
+    project.change("report", title="Another title")
+    project.edit("stages/report.py", "    results = ", '    raise ValueError("planned fault")\n    results = ')
+    failed = project.snakemake()
+    assert failed.returncode != 0
+    assert "error: report: ValueError: planned fault" in failed.stdout
+    log = (project.root / "run/results/bone/logs/report.log").read_text()
+    assert log.splitlines()[-1] == "error: report: ValueError: planned fault"
+    assert project.planned() == {"report"}
+    project.edit("stages/report.py", '    raise ValueError("planned fault")\n', "")
+    assert project.snakemake().returncode == 0
+    assert "Another title" in (project.root / "run/results/bone/report.html").read_text()
+
+
+@pytest.mark.parametrize("seconds", [4.0])
+def test_a_killed_run_is_finished_by_the_same_command(project, seconds):
+    tables = {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")}
+    project.change("segment", sigma_um=project.settings.get("segment", {}).get("sigma_um", 2.0))
+    (project.root / "run/results/bone/volume.zarr/manifest.json").unlink()
+    running = subprocess.Popen(
+        project.command(),
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert project.planned() == set()
+    assert {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")} == tables
