@@ -1,4 +1,4 @@
-"""Bad input ends in one clear line and a non-zero exit; nothing finished is lost, nothing unfinished is marked finished."""
+"""Bad input ends in one clear line and a non-zero exit; nothing finished is lost, nothing half done counts as done."""
 
 import shutil
 import subprocess

@@ -37,7 +37,7 @@ class Settings(Section):
     )
     trained_n2i: str | None = Field(
         default=None,
-        description="weights (.safetensors) of an earlier Noise2Inverse training, applied instead of training in this run",
+        description="weights (.safetensors) of an earlier Noise2Inverse training, applied instead of training one",
     )
     trained_sr: str | None = Field(
         default=None,
@@ -46,7 +46,8 @@ class Settings(Section):
     measure: tuple[Literal["volume", "denoised", "superres"], ...] = Field(
         default=("volume", "denoised", "superres"),
         description=(
-            "volumes that are measured, side by side: volume (FDK), denoised (Noise2Inverse), superres (super-resolution)"
+            "volumes that are measured, side by side: volume (FDK), denoised (Noise2Inverse), superres "
+            "(super-resolution)"
         ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -14,8 +14,8 @@ class StorageSection(Section):
         default="standard",
         description=(
             "final: volumes, masks, tables, models and reports; standard: also the corrected projections and the "
-            "Noise2Inverse splits, so that a changed setting reruns only what it must; all: also the ingested raw data. "
-            "What is not kept is deleted as soon as every stage that reads it is done"
+            "Noise2Inverse splits, so that a changed setting reruns only what it must; all: also the ingested raw "
+            "data. What is not kept is deleted as soon as every stage that reads it is done"
         ),
     )
     check_free_space: bool = Field(

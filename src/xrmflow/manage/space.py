@@ -30,7 +30,9 @@ def check_free_space(
     for scan in unfinished:
         stores = _stores_gb(sources[scan], params)
         passing = max(passing, sum(size for name, size in stores.items() if name in NOT_KEPT[keep]))
-        kept += max(0.0, sum(size for name, size in stores.items() if name not in NOT_KEPT[keep]) - _used_gb(results / scan))
+        kept += max(
+            0.0, sum(size for name, size in stores.items() if name not in NOT_KEPT[keep]) - _used_gb(results / scan)
+        )
     free = shutil.disk_usage(results).free / 1e9
     if kept + passing > free:
         raise UserError(
