@@ -1,6 +1,8 @@
 # The only place for path patterns and helpers. Settings are read by our own strict loader, because Snakemake's own
 # --configfile would run templates found in the file before our first line.
 
+import os
+import shlex
 import sys
 
 from xrmflow.manage.plan import load_plan
@@ -29,14 +31,12 @@ MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
 N2I_WEIGHTS, N2I_CARD = f"{MODEL}/n2i.safetensors", f"{MODEL}/n2i.json"
 SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
 
-# Snakemake compares the unformatted text of a command, so what is filled in from these names never causes a rerun.
-PYTHON = sys.executable
-DEVICE = PLAN.settings.device
-RESULTS = PLAN.settings.results
-STAGE = (
-    "XRMFLOW_DEVICE={DEVICE} XRMFLOW_RESULTS={RESULTS:q}"
-    " OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PYTHON} -m xrmflow.cli "
+# Every command finds the package next to the Python that runs Snakemake. A prefix never causes a rerun.
+shell.prefix(
+    f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+    f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; "
 )
+STAGE = "xrmflow "
 RECORD = " --params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 

@@ -8,18 +8,18 @@ rule flatfield:
         projections=kept(PROJECTIONS, "standard"),
         document=FLATFIELD,
         views=VIEWS,
-    params:
-        section=section("flatfield"),
-        lineage=lineage("flatfield"),
     log:
         f"{SCAN}/logs/flatfield.log",
     benchmark:
         f"{SCAN}/benchmarks/flatfield.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("flatfield"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("flatfield"),
+        lineage=lineage("flatfield"),
     message:
         "{wildcards.scan}: counts to line integrals"
     shell:
@@ -35,18 +35,18 @@ rule align:
     output:
         geometry=GEOMETRY,
         sweep=SWEEP,
-    params:
-        section=section("align"),
-        lineage=lineage("align"),
     log:
         f"{SCAN}/logs/align.log",
     benchmark:
         f"{SCAN}/benchmarks/align.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("align"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("align"),
+        lineage=lineage("align"),
     message:
         "{wildcards.scan}: geometry from the scan itself"
     shell:
@@ -60,18 +60,18 @@ rule cupping:
     output:
         cupping=CUPPING,
         slices=CUPPING_SLICES,
-    params:
-        section=section("cupping"),
-        lineage=lineage("cupping"),
     log:
         f"{SCAN}/logs/cupping.log",
     benchmark:
         f"{SCAN}/benchmarks/cupping.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("cupping"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("cupping"),
+        lineage=lineage("cupping"),
     message:
         "{wildcards.scan}: beam hardening from the scan itself"
     shell:

@@ -9,18 +9,18 @@ rule n2i_split:
         volume=VOLUME,
     output:
         splits=[kept(path, "standard") for path in SPLITS],
-    params:
-        section=section("n2i_split"),
-        lineage=lineage("n2i_split"),
     log:
         f"{SCAN}/logs/n2i_split.log",
     benchmark:
         f"{SCAN}/benchmarks/n2i_split.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("n2i_split"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("n2i_split"),
+        lineage=lineage("n2i_split"),
     message:
         "{wildcards.scan}: reconstructing interleaved views"
     shell:
@@ -37,19 +37,19 @@ rule n2i_train:
     output:
         model=N2I_WEIGHTS,
         card=N2I_CARD,
-    params:
-        section=section("n2i_train"),
-        lineage=lineage("n2i_train"),
     log:
         f"{MODEL}/logs/n2i_train.log",
     benchmark:
         f"{MODEL}/benchmarks/n2i_train.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("n2i_train"),
         gpu=PLAN.gpu,
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("n2i_train"),
+        lineage=lineage("n2i_train"),
     message:
         "training Noise2Inverse"
     shell:
@@ -65,19 +65,19 @@ rule n2i_apply:
         model=PLAN.settings.trained_n2i or N2I_WEIGHTS,
     output:
         denoised=DENOISED,
-    params:
-        section=section("n2i_apply"),
-        lineage=lineage("n2i_apply"),
     log:
         f"{SCAN}/logs/n2i_apply.log",
     benchmark:
         f"{SCAN}/benchmarks/n2i_apply.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("n2i_apply"),
         gpu=PLAN.gpu,
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("n2i_apply"),
+        lineage=lineage("n2i_apply"),
     message:
         "{wildcards.scan}: denoising"
     shell:

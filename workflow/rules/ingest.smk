@@ -6,17 +6,17 @@ rule ingest:
         source=source,
     output:
         raw=kept(RAW, "all"),
-    params:
-        section=section("ingest"),
-        lineage=lineage("ingest"),
     log:
         f"{SCAN}/logs/ingest.log",
     benchmark:
         f"{SCAN}/benchmarks/ingest.tsv"
-    resources:
-        mem_mb=PLAN.memory_mb("ingest"),
     conda:
         "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PLAN.memory_mb("ingest"),
+    params:
+        section=section("ingest"),
+        lineage=lineage("ingest"),
     message:
         "{wildcards.scan}: reading {input.source}"
     shell:

@@ -6,18 +6,18 @@ rule segment:
         volume=STORE,
     output:
         bone=BONE,
-    params:
-        section=section("segment"),
-        lineage=lineage("segment"),
     log:
         f"{SCAN}/logs/segment_{{volume}}.log",
     benchmark:
         f"{SCAN}/benchmarks/segment_{{volume}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("segment"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("segment"),
+        lineage=lineage("segment"),
     message:
         "{wildcards.scan}: segmenting {wildcards.volume}"
     shell:
@@ -37,18 +37,18 @@ rule morphometry:
         ),
         slices=SLICES,
         lacunae=LACUNAE,
-    params:
-        section=section("morphometry"),
-        lineage=lineage("morphometry"),
     log:
         f"{SCAN}/logs/morphometry_{{volume}}.log",
     benchmark:
         f"{SCAN}/benchmarks/morphometry_{{volume}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("morphometry"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("morphometry"),
+        lineage=lineage("morphometry"),
     message:
         "{wildcards.scan}: measuring {wildcards.volume}"
     shell:

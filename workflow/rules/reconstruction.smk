@@ -8,18 +8,18 @@ rule fdk:
         cupping=CUPPING,
     output:
         volume=VOLUME,
-    params:
-        section=section("fdk"),
-        lineage=lineage("fdk"),
     log:
         f"{SCAN}/logs/fdk.log",
     benchmark:
         f"{SCAN}/benchmarks/fdk.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("fdk"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("fdk"),
+        lineage=lineage("fdk"),
     message:
         "{wildcards.scan}: reconstructing"
     shell:

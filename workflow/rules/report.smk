@@ -18,18 +18,18 @@ rule validate:
             category="{scan}",
             labels={"volume": "all", "what": "comparison with the simulated truth"},
         ),
-    params:
-        section=section("validate"),
-        lineage=lineage("validate"),
     log:
         f"{SCAN}/logs/validate.log",
     benchmark:
         f"{SCAN}/benchmarks/validate.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("validate"),
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("validate"),
+        lineage=lineage("validate"),
     message:
         "{wildcards.scan}: comparing with the simulated truth"
     shell:
@@ -62,17 +62,17 @@ rule report:
             category="{scan}",
             labels={"volume": "all", "what": "report"},
         ),
-    params:
-        section=section("report"),
-        lineage=lineage("report"),
     log:
         f"{SCAN}/logs/report.log",
     benchmark:
         f"{SCAN}/benchmarks/report.tsv"
-    resources:
-        mem_mb=PLAN.memory_mb("report"),
     conda:
         "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PLAN.memory_mb("report"),
+    params:
+        section=section("report"),
+        lineage=lineage("report"),
     message:
         "{wildcards.scan}: writing the report"
     shell:

@@ -8,25 +8,23 @@ rule sr_train:
     output:
         model=SR_WEIGHTS,
         card=SR_CARD,
-    params:
-        section=section("sr_train"),
-        lineage=lineage("sr_train"),
     log:
         f"{MODEL}/logs/sr_train.log",
     benchmark:
         f"{MODEL}/benchmarks/sr_train.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("sr_train"),
         gpu=PLAN.gpu,
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("sr_train"),
+        lineage=lineage("sr_train"),
     message:
         "training super-resolution"
     shell:
-        STAGE
-        + "sr_train --low {input.low} --high {input.high} --model {output.model} --card {output.card}"
-        + RECORD
+        STAGE + "sr_train --low {input.low} --high {input.high} --model {output.model} --card {output.card}" + RECORD
 
 
 rule sr_apply:
@@ -35,19 +33,19 @@ rule sr_apply:
         model=PLAN.settings.trained_sr or SR_WEIGHTS,
     output:
         superres=SUPERRES,
-    params:
-        section=section("sr_apply"),
-        lineage=lineage("sr_apply"),
     log:
         f"{SCAN}/logs/sr_apply.log",
     benchmark:
         f"{SCAN}/benchmarks/sr_apply.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("sr_apply"),
         gpu=PLAN.gpu,
-    conda:
-        "../../envs/xrmflow.yaml"
+    params:
+        section=section("sr_apply"),
+        lineage=lineage("sr_apply"),
     message:
         "{wildcards.scan}: super-resolving"
     shell:
