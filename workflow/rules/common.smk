@@ -36,8 +36,6 @@ shell.prefix(
     f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
     f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; "
 )
-STAGE = "xrmflow "
-RECORD = " --params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 wildcard_constraints:

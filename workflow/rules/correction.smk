@@ -23,10 +23,9 @@ rule flatfield:
     message:
         "{wildcards.scan}: counts to line integrals"
     shell:
-        STAGE
-        + "flatfield --raw {input.raw} --projections {output.projections}"
-        + " --document {output.document} --views {output.views}"
-        + RECORD
+        "xrmflow flatfield --raw {input.raw} --projections {output.projections} "
+        "--document {output.document} --views {output.views} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule align:
@@ -50,7 +49,9 @@ rule align:
     message:
         "{wildcards.scan}: geometry from the scan itself"
     shell:
-        STAGE + "align --projections {input.projections} --geometry {output.geometry} --sweep {output.sweep}" + RECORD
+        "xrmflow align --projections {input.projections} --geometry {output.geometry} "
+        "--sweep {output.sweep} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule cupping:
@@ -75,7 +76,6 @@ rule cupping:
     message:
         "{wildcards.scan}: beam hardening from the scan itself"
     shell:
-        STAGE
-        + "cupping --projections {input.projections} --geometry {input.geometry}"
-        + " --cupping {output.cupping} --slices {output.slices}"
-        + RECORD
+        "xrmflow cupping --projections {input.projections} --geometry {input.geometry} "
+        "--cupping {output.cupping} --slices {output.slices} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -24,10 +24,9 @@ rule n2i_split:
     message:
         "{wildcards.scan}: reconstructing interleaved views"
     shell:
-        STAGE
-        + "n2i_split --projections {input.projections} --geometry {input.geometry} --cupping {input.cupping}"
-        + " --volume {input.volume} --splits {output.splits}"
-        + RECORD
+        "xrmflow n2i_split --projections {input.projections} --geometry {input.geometry} "
+        "--cupping {input.cupping} --volume {input.volume} --splits {output.splits} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule n2i_train:
@@ -53,10 +52,9 @@ rule n2i_train:
     message:
         "training Noise2Inverse"
     shell:
-        STAGE
-        + "n2i_train --splits {input.splits} --validation {input.validation}"
-        + " --model {output.model} --card {output.card}"
-        + RECORD
+        "xrmflow n2i_train --splits {input.splits} --validation {input.validation} --model {output.model} "
+        "--card {output.card} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule n2i_apply:
@@ -81,4 +79,5 @@ rule n2i_apply:
     message:
         "{wildcards.scan}: denoising"
     shell:
-        STAGE + "n2i_apply --splits {input.splits} --model {input.model:q} --denoised {output.denoised}" + RECORD
+        "xrmflow n2i_apply --splits {input.splits} --model {input.model:q} --denoised {output.denoised} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

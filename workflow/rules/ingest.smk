@@ -20,4 +20,5 @@ rule ingest:
     message:
         "{wildcards.scan}: reading {input.source}"
     shell:
-        STAGE + "ingest --source {input.source:q} --raw {output.raw}" + RECORD
+        "xrmflow ingest --source {input.source:q} --raw {output.raw} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -21,7 +21,8 @@ rule segment:
     message:
         "{wildcards.scan}: segmenting {wildcards.volume}"
     shell:
-        STAGE + "segment --volume {input.volume} --bone {output.bone}" + RECORD
+        "xrmflow segment --volume {input.volume} --bone {output.bone} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule morphometry:
@@ -52,7 +53,6 @@ rule morphometry:
     message:
         "{wildcards.scan}: measuring {wildcards.volume}"
     shell:
-        STAGE
-        + "morphometry --volume {input.volume} --bone {input.bone} --table {output.table}"
-        + " --slices {output.slices} --lacunae {output.lacunae}"
-        + RECORD
+        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --table {output.table} "
+        "--slices {output.slices} --lacunae {output.lacunae} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -23,7 +23,6 @@ rule fdk:
     message:
         "{wildcards.scan}: reconstructing"
     shell:
-        STAGE
-        + "fdk --projections {input.projections} --geometry {input.geometry} --cupping {input.cupping}"
-        + " --volume {output.volume}"
-        + RECORD
+        "xrmflow fdk --projections {input.projections} --geometry {input.geometry} "
+        "--cupping {input.cupping} --volume {output.volume} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -33,11 +33,10 @@ rule validate:
     message:
         "{wildcards.scan}: comparing with the simulated truth"
     shell:
-        STAGE
-        + "validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume}"
-        + " --denoised {input.denoised} --superres {input.superres} --bone {input.bone}"
-        + " --morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation}"
-        + RECORD
+        "xrmflow validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume} "
+        "--denoised {input.denoised} --superres {input.superres} --bone {input.bone} "
+        "--morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule report:
@@ -76,10 +75,9 @@ rule report:
     message:
         "{wildcards.scan}: writing the report"
     shell:
-        STAGE
-        + "report --flatfield {input.flatfield} --views {input.views} --geometry {input.geometry}"
-        + " --sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices}"
-        + " --volumes {input.volumes} --bones {input.bones} --tables {input.tables}"
-        + " --slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables}"
-        + " --models {input.models} --validation {input.validation} --report {output.report}"
-        + RECORD
+        "xrmflow report --flatfield {input.flatfield} --views {input.views} --geometry {input.geometry} "
+        "--sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices} "
+        "--volumes {input.volumes} --bones {input.bones} --tables {input.tables} "
+        "--slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables} "
+        "--models {input.models} --validation {input.validation} --report {output.report} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"

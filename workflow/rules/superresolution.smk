@@ -24,7 +24,9 @@ rule sr_train:
     message:
         "training super-resolution"
     shell:
-        STAGE + "sr_train --low {input.low} --high {input.high} --model {output.model} --card {output.card}" + RECORD
+        "xrmflow sr_train --low {input.low} --high {input.high} --model {output.model} "
+        "--card {output.card} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
 rule sr_apply:
@@ -49,4 +51,5 @@ rule sr_apply:
     message:
         "{wildcards.scan}: super-resolving"
     shell:
-        STAGE + "sr_apply --volume {input.volume} --model {input.model:q} --superres {output.superres}" + RECORD
+        "xrmflow sr_apply --volume {input.volume} --model {input.model:q} --superres {output.superres} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
