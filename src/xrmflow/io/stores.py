@@ -23,6 +23,7 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
+from xrmflow.io.multiscale import multiscale as write_multiscale
 
 Kind = Literal["projections", "volume"]
 Quantity = Literal[
@@ -37,6 +38,8 @@ Quantity = Literal[
 ]
 DIMENSIONS = {"projections": ("view", "row", "col"), "volume": ("z", "y", "x")}
 CHUNKS = {"projections": (32, 64, 1024), "volume": (64, 64, 64)}
+PICTURES = ("attenuation_per_mm", "attenuation_per_voxel", "label")
+"""Quantities that people open in a viewer: their volumes are OME-NGFF images."""
 
 
 class StoreWriter:
@@ -64,6 +67,17 @@ class StoreWriter:
     def __setitem__(self, name: str, values: np.ndarray) -> None:
         """Create an array and fill it at once."""
         self.add(name, values.shape, values.dtype)[...] = values
+
+    def make_image(self, quantity: Quantity, *, grid: VolumeGrid, calibrated: bool) -> None:
+        """Make the store an OME-NGFF image: coarser levels of "data", and the attribute that describes them."""
+        self._group.attrs["ome"] = write_multiscale(
+            self._group["data"],  # type: ignore[arg-type]
+            self.add,
+            grid=grid,
+            calibrated=calibrated,
+            labels=quantity == "label",
+            name=quantity,
+        )
 
 
 @dataclass(frozen=True)
@@ -137,13 +151,27 @@ def create_volume(
     grid: VolumeGrid,
     calibrated: bool,
     provenance: dict[str, Any],
+    multiscale: bool = True,
     **record: Any,
 ) -> Iterator[StoreWriter]:
-    """Write a volume store; it is sealed and published when the block ends without an exception."""
+    """Write a volume store; it is sealed and published when the block ends without an exception.
+
+    Args:
+        path: the store's folder or its manifest.
+        quantity: what the main array "data" holds.
+        grid: the grid of "data".
+        calibrated: whether the voxel size is known.
+        provenance: from `xrmflow.io.provenance.provenance`.
+        multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels; False for
+            what only the next stage reads.
+        record: anything else JSON-ready that readers need.
+    """
     described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
     full = {"grid": described, "calibrated": calibrated, **record}
     with _create(store_folder(path), "volume", quantity, full, provenance) as store:
         yield store
+        if multiscale and quantity in PICTURES:
+            store.make_image(quantity, grid=grid, calibrated=calibrated)
 
 
 def open_projections(path: Path | str, quantity: Quantity | None = None) -> Projections:

@@ -46,6 +46,7 @@ def run(
             grid=whole.grid,
             calibrated=whole.calibrated,
             provenance=provenance(stage="n2i_split", params=params, inputs=inputs),
+            multiscale=False,
             split={"index": index, "of": len(splits)},
         ) as store:
             fdk_slabs(
