@@ -23,7 +23,7 @@ from xrmflow.config.section import Section
 from xrmflow.errors import UserError
 
 HERE = Path(__file__).parent
-TOOLS = ("init", "inspect", "preview", "simulate", "verify", "clean", "settings")
+TOOLS = ("init", "inspect", "preview", "simulate", "verify", "export", "clean", "settings")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger("xrmflow")
