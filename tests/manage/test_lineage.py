@@ -53,6 +53,14 @@ def test_a_table_beside_the_code_counts(package):
     assert fingerprint("xrmflow.stages.fdk") != before
 
 
+def test_a_table_of_another_package_does_not_count(package):
+    package("errors.py", "x = 1\n")
+    package("maths/kernel.py", "from xrmflow import errors\n\n\ndef f():\n    return errors.x\n")
+    before = fingerprint("xrmflow.stages.fdk")
+    package("report/style.css", "p {}\n")
+    assert fingerprint("xrmflow.stages.fdk") == before
+
+
 def heirs(stage):
     """Stages whose lineage changes with the settings of `stage`."""
     changed = SECTIONS | {stage: '{"key": 1}'}
@@ -61,7 +69,8 @@ def heirs(stage):
 
 def test_settings_reach_exactly_the_heirs():
     assert heirs("report") == {"report"}
-    assert heirs("morphometry") == {"morphometry", "validate", "report"}
+    assert heirs("collect") == {"collect"}
+    assert heirs("morphometry") == {"morphometry", "validate", "collect", "report"}
     assert "flatfield" not in heirs("cupping")
     assert {"cupping", "fdk", "n2i_split", "n2i_train", "n2i_apply", "segment", "report"} <= heirs("cupping")
 

@@ -1,12 +1,17 @@
 """Remove what earlier runs left behind: chunks of stores that are no longer complete, temporary folders."""
 
-import os
+import re
 import shutil
 from pathlib import Path
 
 from xrmflow.errors import StoreError
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import MANIFEST
+
+# Where stages keep stores, from the results folder. Nothing else is ever touched, whoever put it there.
+STORES = ("*/raw.zarr", "*/projections.zarr", "*/volume.zarr", "*/denoised.zarr", "*/superres.zarr", "*/*/*.zarr")
+FOLDERS = ("splits", "bone")
+TEMPORARY = re.compile(r"\.(?P<store>[^/]+\.zarr)\.(tmp|old)-\d+")
 
 
 def run(results: Path) -> str:
@@ -20,24 +25,39 @@ def run(results: Path) -> str:
 
 
 def sweep(results: Path) -> list[Path]:
-    """Remove every store folder below `results` that has no manifest and that nobody is writing; returns those."""
-    return [folder for folder in _stores(results) if not (folder / MANIFEST).exists() and _remove(folder)]
+    """Remove the leftovers of stages below `results` that nobody is writing; returns what was removed."""
+    stores = [store for store in _stores(results) if not (store / MANIFEST).exists()]
+    removed = [store for store in stores if _remove(store, store)]
+    return removed + [folder for folder, store in _temporary(results) if _remove(folder, store)]
 
 
 def _stores(results: Path) -> list[Path]:
-    """Store folders below a folder, without walking into their chunks."""
+    found = {folder for pattern in STORES for folder in results.glob(pattern) if folder.is_dir()}
+    return sorted(folder for folder in found if _is_ours(folder, results))
+
+
+def _temporary(results: Path) -> list[tuple[Path, Path]]:
+    """Folders a killed writer left, each with the store it was meant for."""
     found = []
-    for parent, folders, _ in os.walk(results):
-        found += [Path(parent, name) for name in folders if name.endswith(".zarr") and not name.startswith(".")]
-        folders[:] = [name for name in folders if not name.endswith(".zarr") and ".zarr.tmp-" not in name]
-    return sorted(found)
+    for folder in sorted({*results.glob("*/.*.zarr.*-*"), *results.glob("*/*/.*.zarr.*-*")}):
+        name = TEMPORARY.fullmatch(folder.name)
+        store = folder.with_name(name["store"]) if name else folder
+        if name and folder.is_dir() and _is_ours(store, results):
+            found.append((folder, store))
+    return found
 
 
-def _remove(folder: Path) -> bool:
+def _is_ours(store: Path, results: Path) -> bool:
+    parts = store.relative_to(results).parts
+    named = any(store.match(pattern) for pattern in STORES[:-1])
+    return not parts[0].startswith(".") and (named if len(parts) == 2 else parts[1] in FOLDERS)
+
+
+def _remove(folder: Path, store: Path) -> bool:
     """Remove under the store's lock: whoever writes it holds that until the new store is in place."""
     try:
-        with lock(folder):
-            if (folder / MANIFEST).exists():
+        with lock(store):
+            if folder == store and (folder / MANIFEST).exists():
                 return False
             shutil.rmtree(folder, ignore_errors=True)
             return True

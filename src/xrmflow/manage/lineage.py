@@ -30,6 +30,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "segment": ("fdk",),
     "morphometry": ("segment",),
     "validate": ("morphometry", "n2i_apply", "sr_apply"),
+    "collect": ("morphometry", "n2i_apply", "sr_apply"),
     "report": ("validate", "morphometry", "n2i_apply", "sr_apply"),
 }
 # The stage that writes each volume that can be measured.
@@ -56,7 +57,7 @@ def fingerprint(module: str) -> str:
     """Hash of the code and data files that a module can reach by static imports inside the package."""
     modules = closure(module)
     parts = [f"{name} {_syntax(name)}" for name in sorted(modules)]
-    folders = {_file(name).parent for name in modules}
+    folders = {_file(name).parent for name in modules} - {ROOT}
     data = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in DATA_SUFFIXES)
     parts += [f"{file.relative_to(ROOT)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in data]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

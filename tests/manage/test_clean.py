@@ -1,0 +1,72 @@
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.locks import lock
+from xrmflow.io.stores import create_volume
+from xrmflow.manage.clean import run, sweep
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A complete store, chunks without a manifest, what a killed writer left, and things that are not ours."""
+    grid = VolumeGrid((2, 2, 2), 1.0)
+    with create_volume(
+        tmp_path / "a" / "volume.zarr", quantity="label", grid=grid, calibrated=True, provenance={}
+    ) as store:
+        store["data"] = np.zeros((2, 2, 2), np.uint8)
+    for name in (
+        "a/raw.zarr/data/c",
+        "a/splits/0.zarr/data",
+        "a/bone/volume.zarr",
+        "a/.denoised.zarr.tmp-123",
+        "a/splits/.1.zarr.old-9",
+        "a/mine_ome.zarr",
+        "mine.zarr",
+        "a/other/mine.zarr",
+        "a/b/c/volume.zarr",
+    ):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+LEFTOVERS = [
+    "a/bone/volume.zarr",
+    "a/raw.zarr",
+    "a/splits/0.zarr",
+    "a/.denoised.zarr.tmp-123",
+    "a/splits/.1.zarr.old-9",
+]
+
+
+def test_only_leftovers_of_stages_are_removed(results):
+    assert [folder.relative_to(results).as_posix() for folder in sweep(results)] == LEFTOVERS
+    for name in ("a/volume.zarr", "a/mine_ome.zarr", "mine.zarr", "a/other/mine.zarr", "a/b/c/volume.zarr"):
+        assert (results / name).is_dir()
+    assert sweep(results) == []
+
+
+def _hold(folder, ready, done):
+    with lock(folder):
+        ready.set()
+        done.wait(20)
+
+
+def test_a_store_being_written_is_left_alone(results):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(results / "a" / "denoised.zarr", ready, done))
+    holder.start()
+    try:
+        assert ready.wait(20)
+        sweep(results)
+        assert (results / "a" / ".denoised.zarr.tmp-123").is_dir()
+    finally:
+        done.set()
+        holder.join()
+
+
+def test_the_command_says_what_it_did(results):
+    assert run(results).endswith("5 leftovers removed")
