@@ -213,7 +213,8 @@ def test_without_a_voxel_size_everything_is_in_voxels(phantom):
         "1/voxel",
     }
     assert all(
-        "uncalibrated" in rows[s]["note"] for s in ("TV", "BV/TV", "BA/TA", "Tb.Th", "Lc.N", "Lc.V", "Ca.V", "mu")
+        "uncalibrated" in rows[s]["note"]
+        for s in ("TV", "BV/TV", "BA/TA", "Tb.Th", "Lc.N", "Lc.V", "Lc.TV/BV", "Ca.V", "mu")
     )
     assert rows["BV/TV"]["name"] == "mineralised fraction"
     assert rows["Tb.Th"]["value"] == pytest.approx(15, rel=0.03)
@@ -233,7 +234,7 @@ def test_two_slices_are_measured_as_slices(phantom):
     rows, tables = table(volume, segment(volume, scale=scale, recipe=Recipe()), scale)
     reason = "skipped: 2 slices, at least 8 are needed in three dimensions"
     assert [rows[s]["value"] for s in ("Tb.Th", "Tb.Sp", "Lc.N")] == [None] * 3
-    assert {rows[s]["note"] for s in ("Tb.Th", "Tb.Sp", "Lc.N")} == {reason}
+    assert {rows[s]["note"] for s in ("Tb.Th", "Tb.Sp", "Lc.N")} == {f"uncalibrated; {reason}"}
     assert rows["BA/TA.1"]["name"] == "mineralised fraction of slice 1"
     assert rows["BA/TA.1"]["value"] == tables.slices[1]["BA_TA"]
     assert tables.lacunae == []

@@ -69,7 +69,7 @@ def test_two_uncalibrated_slices_end_in_a_table_that_says_so(tmp_path):
     found = run(tmp_path / "tooth")
     rows = {row["symbol"]: row for row in found["table"]}
     assert rows["Tb.Th"]["value"] == ""
-    assert rows["Tb.Th"]["note"].startswith("skipped: 2 slices")
+    assert rows["Tb.Th"]["note"].startswith("uncalibrated; skipped: 2 slices")
     assert rows["BV/TV"]["name"] == "mineralised fraction"
     assert rows["BA/TA.0"]["name"] == "mineralised fraction of slice 0"
     assert rows["BV/TV"]["note"] == "uncalibrated"

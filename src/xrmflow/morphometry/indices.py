@@ -12,7 +12,7 @@ from xrmflow.morphometry.grey import bone_share
 from xrmflow.morphometry.lacuna_rows import lacuna_rows, per_lacuna
 from xrmflow.morphometry.lacunae import Lacuna, measure_lacunae
 from xrmflow.morphometry.masks import eroded
-from xrmflow.morphometry.rows import Row, fraction_name, row, uncalibrated
+from xrmflow.morphometry.rows import Row, fraction_name, noted, row, uncalibrated
 from xrmflow.morphometry.segmentation import BONE, OUTSIDE
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.structure import structure_rows
@@ -81,7 +81,7 @@ def grey_fraction_row(data: Segmented, total: Any, note: str) -> Row:
     mixed = float((np.abs(core - 1) > 0.25).mean()) if core.size else 0.0
     if mixed > MIXED:
         reason = f"skipped: {mixed:.0%} of the mineralised tissue differs in grey from the rest by more than a quarter"
-        return row("BV/TV.grey", name, None, "1", "", "; ".join(filter(None, (note, reason))))
+        return row("BV/TV.grey", name, None, "1", "", noted(data.scale, reason))
     reach = max(int(np.ceil(2 * data.record["edge_blur_voxels"])), 1)
     share = bone_share(data.volume, bone, data.context > OUTSIDE, data.levels, reach=reach)
     value = float(share[data.labels > OUTSIDE].sum(dtype=np.float64)) / total

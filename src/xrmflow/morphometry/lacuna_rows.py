@@ -3,7 +3,7 @@
 import numpy as np
 
 from xrmflow.morphometry.lacunae import Lacuna
-from xrmflow.morphometry.rows import LACUNA_COLUMNS, Row, row, uncalibrated
+from xrmflow.morphometry.rows import LACUNA_COLUMNS, Row, noted, row, uncalibrated
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA
 from xrmflow.morphometry.segmented import Options, Segmented
@@ -15,11 +15,11 @@ def lacuna_rows(data: Segmented, options: Options, lacunae: list[Lacuna], reason
     searched = options.lacunae and data.record["gates_voxels"] is not None
     reason = reason or ("" if searched else "skipped: switched off in the settings")
     if reason:
-        return [row("Lc.N", "number of lacunae", None, "1", "", reason)]
+        return [row("Lc.N", "number of lacunae", None, "1", "", noted(scale, reason))]
     whole = [one for one in lacunae if not one.cut]
     bone = np.count_nonzero(data.labels == BONE) * scale.edge**3
     note = f"{len(lacunae) - len(whole)} more are cut by the edge of the volume and left out"
-    note = "; ".join(filter(None, (uncalibrated(scale), note)))
+    note = noted(scale, note)
     volumes = np.array([one.voxels for one in whole]) * scale.um**3
     grey = np.array([one.grey_voxels for one in whole]) * scale.um**3
     canals = np.count_nonzero(data.labels == CANAL) * scale.edge**3
@@ -45,7 +45,14 @@ def lacuna_rows(data: Segmented, options: Options, lacunae: list[Lacuna], reason
             "second moments",
             note,
         ),
-        row("Lc.TV/BV", "lacunar porosity", inside / bone if bone else None, "1", "voxel count, cut lacunae included"),
+        row(
+            "Lc.TV/BV",
+            "lacunar porosity",
+            inside / bone if bone else None,
+            "1",
+            "voxel count, cut lacunae included",
+            uncalibrated(scale),
+        ),
         row("Ca.V", "canal volume", canals, scale.unit(3), "voxel count", uncalibrated(scale)),
     ]
 

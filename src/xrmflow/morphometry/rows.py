@@ -37,3 +37,8 @@ def fraction_name(scale: Scale) -> str:
 def uncalibrated(scale: Scale) -> str:
     """The word that stays with data without a voxel size, all the way to the table."""
     return "" if scale.calibrated else "uncalibrated"
+
+
+def noted(scale: Scale, text: str) -> str:
+    """A note, after that word where it belongs."""
+    return "; ".join(filter(None, (uncalibrated(scale), text)))

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from xrmflow.morphometry.envelope import cortex_of
-from xrmflow.morphometry.rows import Row, row, uncalibrated
+from xrmflow.morphometry.rows import Row, noted, row, uncalibrated
 from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.thickness import local_thickness
@@ -26,10 +26,10 @@ def structure_rows(data: Segmented, options: Options, reason: str) -> list[Row]:
     """
     reason = reason or ("" if options.thickness else "skipped: switched off in the settings")
     if reason:
-        unit = data.scale.unit(1)
+        unit, note = data.scale.unit(1), noted(data.scale, reason)
         return [
-            row("Tb.Th", "thickness of bone", None, unit, "", reason),
-            row("Tb.Sp", "separation of bone", None, unit, "", reason),
+            row("Tb.Th", "thickness of bone", None, unit, "", note),
+            row("Tb.Sp", "separation of bone", None, unit, "", note),
         ]
     # The kernels release the interpreter: the two phases take two cores.
     with ThreadPoolExecutor(2) as pool:
@@ -99,7 +99,7 @@ def _distribution(symbol: str, name: str, local: np.ndarray, data: Segmented, op
     method = "largest balls (Hildebrand 1997), surface from grey values"
     method += f", corrected for a blur of {blur:.2f} voxels" if blur else ""
     method += "" if symbol == "Tb.Sp" else ", lacunae and canals filled"
-    note = "; ".join(filter(None, (uncalibrated(scale), _thin(mean))))
+    note = noted(scale, _thin(mean))
     return [
         row(symbol, f"{name}, mean", mean * scale.edge, scale.unit(1), method, note),
         row(f"{symbol}.SD", f"{name}, spread", spread * scale.edge, scale.unit(1), method, note),

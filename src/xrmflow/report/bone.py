@@ -249,7 +249,7 @@ def _thickness(results: Results) -> list[Block]:
                 found.setdefault(symbol, {})[display_name(name)] = (mean, spread)
     if not found or len(units) != 1:
         reasons = [row["note"] for rows in results.metrics.values() for row in rows if row["symbol"] in LENGTHS]
-        reason = next((r.removeprefix("skipped: ") for r in reasons if r), "no thickness was measured")
+        reason = next((r.rpartition("skipped: ")[2] for r in reasons if r), "no thickness was measured")
         return [NotRun("Thickness and separation", reason)]
     figure = plots.spreads(found, value_label=f"length ({units.pop()})")
     note = "Dot: mean over the volume; line: ± one standard deviation of the local thickness."
