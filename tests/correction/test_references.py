@@ -67,6 +67,24 @@ def test_missing_dark_is_assumed_zero_and_noted_or_an_error():
         references_for(RAW, flats=flats, darks=None, steps=Steps(missing_dark="error"))
 
 
+@pytest.mark.parametrize(
+    ("exposures", "ratio", "note"),
+    [
+        ((2.0, 1.0), 2.0, None),
+        ((2.0, None), 1.0, "exposure of the projections or of the flats is not recorded: taken to be equal"),
+        ((None, None), 1.0, "exposure of the projections and of the flats is not recorded: taken to be equal"),
+    ],
+)
+def test_an_exposure_that_is_not_recorded_is_noted(exposures, ratio, note):
+    flats = np.full((1, 2, 40), 100.0)
+    exposure_s, flat_exposure_s = exposures
+    refs = references_for(
+        RAW, flats=flats, darks=0 * flats, steps=Steps(), exposure_s=exposure_s, flat_exposure_s=flat_exposure_s
+    )
+    assert refs.exposure_ratio == ratio
+    assert refs.notes == (() if note is None else (note,))
+
+
 def test_flat_estimated_from_the_edges():
     raw = RAW.copy()
     raw[:, :, 10:30] = 10

@@ -252,8 +252,8 @@ def estimated_flat(raw: Reader, *, width: int) -> Tensor:
 def _exposure_ratio(exposure_s: float | None, flat_exposure_s: float | None, notes: list[str]) -> float:
     if exposure_s and flat_exposure_s:
         return exposure_s / flat_exposure_s
-    if exposure_s or flat_exposure_s:
-        notes.append("exposure of the projections or of the flats is not recorded: taken to be equal")
+    missing = "or" if exposure_s or flat_exposure_s else "and"
+    notes.append(f"exposure of the projections {missing} of the flats is not recorded: taken to be equal")
     return 1.0
 
 
