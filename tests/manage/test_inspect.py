@@ -64,6 +64,9 @@ def test_what_stops_a_scan_is_one_line_and_an_error_of_the_command(tmp_path, cap
     with pytest.raises(RawFileError, match="no angles"):
         run(tmp_path / "a")
     assert "120 views of 12 x 64 uint16" in capsys.readouterr().out
+    with pytest.raises(RawFileError, match="no angles"):
+        run(tmp_path / "a", json=True)
+    assert json.loads(capsys.readouterr().out)["blocking"] == found.blocking
     mended = inspect(tmp_path / "a", IngestSection(angles_first_deg=0.0, angles_last_deg=180.0))
     assert mended.blocking is None
 

@@ -62,12 +62,16 @@ def run(file: Path, *, settings: Path | None = None, json: bool = False) -> str 
         json: print JSON instead of a table.
     """
     inspection = inspect(file, ingest_settings(settings))
+    shown = json_text.dumps(inspection.to_dict(), indent=1, ensure_ascii=False)
+    if json and not inspection.blocking:
+        return shown
     if json:
-        return json_text.dumps(inspection.to_dict(), indent=1, ensure_ascii=False)
-    from rich.console import Console
+        print(shown)
+    else:
+        from rich.console import Console
 
-    # In a log or a pipe each finding is one line.
-    Console(width=None if sys.stdout.isatty() else 200).print(render(inspection))
+        # In a log or a pipe each finding is one line.
+        Console(width=None if sys.stdout.isatty() else 200).print(render(inspection))
     if inspection.blocking:
         raise RawFileError(inspection.blocking)
     return None
