@@ -4,7 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
+from xrmflow.io.nominal import nominal_acquisition
 from xrmflow.io.read_dataexchange import read_dataexchange
 from xrmflow.io.write_dataexchange import write_dataexchange
 
@@ -100,6 +102,20 @@ def test_pixel_size_in_any_unit(tmp_path, unit_and_size):
     with read_dataexchange(tmp_path / "a") as scan:
         assert scan.pixel_mm == pytest.approx(0.00345)
         assert has_note(scan, "assumption", "no unit") == (not unit)
+
+
+def test_a_size_at_the_sample_is_the_voxel_whatever_the_distances(tmp_path):
+    distances = {"source_to_axis_mm": 20.0, "source_to_detector_mm": 100.0}
+    write_dataexchange(tmp_path / "a", projections=FRAMES, angles_deg=ANGLES, pixel_size_um=50.0, **distances)
+    with h5py.File(tmp_path / "a", "a") as file:
+        file["measurement/instrument/objective/resolution"] = 2.0
+        file["measurement/instrument/objective/resolution"].attrs["units"] = "um"
+    with read_dataexchange(tmp_path / "a") as scan:
+        assert scan.metadata["pixel_size_at_axis_um"] == pytest.approx(2.0)
+        assert scan.pixel_mm == pytest.approx(0.010)
+        assert nominal_acquisition(scan, IngestSection())[0].voxel_mm == pytest.approx(0.002)
+        moved = IngestSection(source_to_axis_mm=25.0)
+        assert nominal_acquisition(scan, moved)[0].voxel_mm == pytest.approx(0.002)
 
 
 def test_a_negative_distance_reaches_the_scan_as_recorded(tmp_path):

@@ -1,7 +1,7 @@
 """Read Data Exchange HDF5 (synchrotron tomography): `/exchange/data`, `data_white`, `data_dark`, `theta`.
 
 Sizes, distances and energies are often absent, or lie in places that differ from site to site; those looked up are
-listed in `PIXEL_SIZES` and below. Where our own writer puts what the format has no place for is said in
+listed in `SIZES_AT_SAMPLE`, `PITCHES` and below. Where our own writer puts what the format has no place for is said in
 `xrmflow.io.write_dataexchange`.
 Reference: De Carlo et al., J. Synchrotron Rad. 21, 1224 (2014).
 """
@@ -31,12 +31,12 @@ from xrmflow.io.hdf5 import (
 )
 from xrmflow.io.raw_scan import Note, RawScan, RowOrder
 
+UM_PER_MM = 1000.0
 INSTRUMENT = "measurement/instrument"
 GEOMETRY = f"{INSTRUMENT}/geometry"
-# The first that is found counts: the size at the sample behind an objective, then the detector's pixel.
-PIXEL_SIZES = (
-    f"{INSTRUMENT}/detection_system/objective/resolution",
-    f"{INSTRUMENT}/objective/resolution",
+# The first that is found counts: the size at the sample, behind an objective, then the detector's pitch.
+SIZES_AT_SAMPLE = (f"{INSTRUMENT}/detection_system/objective/resolution", f"{INSTRUMENT}/objective/resolution")
+PITCHES = (
     f"{INSTRUMENT}/detector/pixel_size_x",
     f"{INSTRUMENT}/detector/actual_pixel_size_x",
 )
@@ -71,6 +71,12 @@ def _read(path: Path, file: h5py.File) -> RawScan:
     darks = _references(path, file, data, ("data_dark", "dark"), "darks", notes)
     near = quantity(file, f"{GEOMETRY}/source_to_axis_distance", MM_PER, "mm", notes)
     far = quantity(file, f"{GEOMETRY}/source_to_detector_distance", MM_PER, "mm", notes)
+    at_axis_mm = _first_size_mm(file, SIZES_AT_SAMPLE, notes)
+    if at_axis_mm is None:
+        pixel_mm, at_axis = _first_size_mm(file, PITCHES, notes), {}
+    else:
+        pixel_mm = at_axis_mm * (far / near if near and far else 1.0)
+        at_axis = {"pixel_size_at_axis_um": at_axis_mm * UM_PER_MM}
     return RawScan(
         format="data_exchange",
         source=path,
@@ -80,13 +86,13 @@ def _read(path: Path, file: h5py.File) -> RawScan:
         darks=darks,
         angles_deg=angles,
         beam="cone" if near is not None and far is not None else None,
-        pixel_mm=_pixel_mm(file, notes),
+        pixel_mm=pixel_mm,
         source_to_axis_mm=near,
         source_to_detector_mm=far,
         shifts_to_add_px=_shifts(file, views, notes),
         exposure_s=next((s for s in (quantity(file, name, S_PER, "s", notes) for name in SECONDS) if s), None),
         row_order=_row_order(data, notes),
-        metadata=_metadata(file, notes),
+        metadata=_metadata(file, notes) | at_axis,
         notes=tuple(notes),
         close=file.close,
     )
@@ -129,11 +135,11 @@ def _references(
     return DatasetFrames(found, path)
 
 
-def _pixel_mm(file: h5py.File, notes: list[Note]) -> float | None:
-    for name in PIXEL_SIZES:
+def _first_size_mm(file: h5py.File, names: tuple[str, ...], notes: list[Note]) -> float | None:
+    for name in names:
         size = quantity(file, name, MM_PER, "um", notes)
         if size is not None and size > 0:
-            notes.append(Note("info", f"pixel size: {size * 1000:g} um from /{name}"))
+            notes.append(Note("info", f"pixel size: {size * UM_PER_MM:g} um from /{name}"))
             return size
     return None
 
