@@ -18,6 +18,7 @@ HEIRS_OF_CUPPING = {
     "segment",
     "morphometry",
     "validate",
+    "collect",
     "report",
 }
 
@@ -50,6 +51,24 @@ def test_an_edited_report_module_reruns_the_report_only(project):
     assert project.planned() == {"report"}
 
 
+def test_an_edited_style_sheet_reruns_the_report_only(project):
+    style = project.root / "src/xrmflow/report/templates/style.css"
+    style.write_text(style.read_text() + "\np { margin: 0 }\n")
+    assert project.planned() == {"report"}
+
+
+@pytest.mark.parametrize("keep", ["final", "all"])
+def test_what_is_kept_decides_what_is_there(project, keep):
+    """With less to keep nothing is run again; with more, what is missing is made and then kept."""
+    project.change("storage", keep=keep)
+    if keep == "final":
+        assert project.planned() == set()
+        project.edit("report/page.py", "\n\n\ndef ", "\n\n\nUNUSED = 1\n\n\ndef ")
+        assert project.planned() == {"report"}
+    else:
+        assert "ingest" in project.planned()
+
+
 def test_a_comment_reruns_nothing(project):
     project.edit("io/stores.py", "import os\n", "import os  # a comment\n\n\n")
     project.edit("stages/fdk.py", '"""', '"""Another docstring. ')
@@ -59,7 +78,7 @@ def test_a_comment_reruns_nothing(project):
 def test_a_changed_device_or_thread_count_reruns_nothing(project):
     settings = project.root / "run" / "config.yaml"
     settings.write_text(settings.read_text() + "\ndevice: cpu\n")
-    assert project.planned() == set()
+    assert project.planned("--cores", "1") == set()
 
 
 def test_a_failed_rerun_is_retried_by_the_same_command(project):
@@ -76,8 +95,7 @@ def test_a_failed_rerun_is_retried_by_the_same_command(project):
     assert "Another title" in (project.root / "run/results/bone/report.html").read_text()
 
 
-@pytest.mark.parametrize("seconds", [4.0])
-def test_a_killed_run_is_finished_by_the_same_command(project, seconds):
+def test_a_killed_run_is_finished_by_the_same_command(project):
     tables = {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")}
     (project.root / "run/results/bone/volume.zarr/manifest.json").unlink()
     running = subprocess.Popen(
@@ -88,9 +106,14 @@ def test_a_killed_run_is_finished_by_the_same_command(project, seconds):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    time.sleep(seconds)
+    scan = project.root / "run/results/bone"
+    deadline = time.monotonic() + 120
+    while not list(scan.glob(".volume.zarr.tmp-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
+    assert list(scan.glob(".volume.zarr.tmp-*")), "killed while the volume was being written"
+    assert not (scan / "volume.zarr/manifest.json").exists()
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     assert project.planned() == set()

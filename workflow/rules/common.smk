@@ -27,6 +27,7 @@ SLICES = f"{SCAN}/morphometry/{{volume}}_slices.csv"
 LACUNAE = f"{SCAN}/morphometry/{{volume}}_lacunae.csv"
 VALIDATION = f"{SCAN}/validation.csv"
 REPORT = f"{SCAN}/report.html"
+STUDY, STUDY_WIDE = f"{PLAN.settings.results}/morphometry.csv", f"{PLAN.settings.results}/morphometry_wide.csv"
 MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
 N2I_WEIGHTS, N2I_CARD = f"{MODEL}/n2i.safetensors", f"{MODEL}/n2i.json"
 SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
@@ -88,6 +89,12 @@ def measured(pattern):
     return of
 
 
+def all_measured(pattern):
+    """The pattern for every scan that is measured and every volume of it."""
+    scans = [scan for scan in PLAN.scans if PLAN.is_measured(scan)]
+    return [path for scan in scans for path in expand(pattern, scan=scan, volume=PLAN.measured(scan))]
+
+
 def splits_of(scans):
     """The splits of some scans, scan after scan."""
     return [path for scan in scans for path in expand(SPLITS, scan=scan)]
@@ -109,4 +116,4 @@ def durable_results():
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
             wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
             wanted += expand(REPORT, scan=scan)
-    return wanted
+    return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))

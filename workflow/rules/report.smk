@@ -39,6 +39,40 @@ rule validate:
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
+rule collect:
+    input:
+        tables=all_measured(TABLE),
+    output:
+        table=report(
+            STUDY,
+            caption="../report/collect.rst",
+            category="study",
+            labels={"volume": "all", "what": "bone morphometry of all scans"},
+        ),
+        wide=report(
+            STUDY_WIDE,
+            caption="../report/collect.rst",
+            category="study",
+            labels={"volume": "all", "what": "bone morphometry, one row a scan"},
+        ),
+    log:
+        f"{PLAN.settings.results}/logs/collect.log",
+    benchmark:
+        f"{PLAN.settings.results}/benchmarks/collect.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PLAN.memory_mb("collect"),
+    params:
+        section=section("collect"),
+        lineage=lineage("collect"),
+    message:
+        "putting the bone numbers of all scans into one table"
+    shell:
+        "xrmflow collect --tables {input.tables} --table {output.table} --wide {output.wide} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
 rule report:
     input:
         flatfield=FLATFIELD,

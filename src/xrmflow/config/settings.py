@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from xrmflow.config.align import AlignSection
+from xrmflow.config.collect import CollectSection
 from xrmflow.config.cupping import CuppingSection
 from xrmflow.config.fdk import FdkSection
 from xrmflow.config.flatfield import FlatfieldSection
@@ -69,6 +70,7 @@ class Settings(Section):
     segment: SegmentSection = SegmentSection()
     morphometry: MorphometrySection = MorphometrySection()
     validate_: ValidateSection = Field(default=ValidateSection(), alias="validate")
+    collect: CollectSection = CollectSection()
     report: ReportSection = ReportSection()
 
     def section(self, stage: str) -> Section:
