@@ -68,9 +68,9 @@ class Project:
             command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, timeout=600
         )
 
-    def planned(self) -> set[str]:
+    def planned(self, *arguments: str) -> set[str]:
         """Names of the rules that would run now."""
-        shown = self.snakemake("--dry-run", "--quiet", "reason").stdout
+        shown = self.snakemake("--dry-run", "--quiet", "reason", *arguments).stdout
         if "Nothing to be done" in shown:
             return set()
         table = re.findall(r"^(\w+)\s+\d+$", shown, flags=re.MULTILINE)

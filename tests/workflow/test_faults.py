@@ -64,21 +64,29 @@ def test_a_deleted_chunk_is_refused_and_mended(project):
 
 
 DISK_FULL = """
-mount -t tmpfs -o size={size} tmpfs {mount} &&
-{python} -m xrmflow.cli simulate {mount}/run --preset tiny; status=$?
-ls {mount}/run/*.txrm 2> /dev/null
+mount -t tmpfs -o size=1500k tmpfs {scan} &&
+cp -r {kept}/. {scan}/ &&
+{python} -m xrmflow.cli fdk --projections {scan}/projections.zarr --geometry {scan}/geometry.json \
+    --cupping {scan}/cupping.json --volume {scan}/volume.zarr \
+    --params '{{"voxel_size_um": 0.3, "shape": [60, 150, 150]}}'
+status=$?
+{python} -m xrmflow.cli verify {scan} || exit 99
+ls -a {scan}
 exit $status
 """
 
 
-def test_a_full_disk_is_one_clear_line_and_publishes_nothing(project, tmp_path):
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(project, tmp_path):
+    """A stage on a small disk beside finished stores: they stay whole, and what it could not finish is not there."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("needs `unshare -rm` to mount a small disk")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    script = DISK_FULL.format(size="2m", mount=mount, python=sys.executable)
+    kept, scan = tmp_path / "kept", tmp_path / "scan"
+    kept.mkdir()
+    scan.mkdir()
+    for name in ("projections.zarr", "geometry.json", "cupping.json"):
+        subprocess.run(["cp", "-r", str(project.root / "run/results/bone" / name), str(kept)], check=True)
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
+        ["unshare", "-rm", "sh", "-c", DISK_FULL.format(scan=scan, kept=kept, python=sys.executable)],
         cwd=project.root,
         env=project.environment,
         capture_output=True,
@@ -87,5 +95,6 @@ def test_a_full_disk_is_one_clear_line_and_publishes_nothing(project, tmp_path):
         timeout=300,
     )
     assert done.returncode == 1, done.stderr
-    assert "the disk is full" in last_error(done.stderr)
-    assert done.stdout.strip() == ""
+    assert "error: fdk: the disk is full" in last_error(done.stderr)
+    assert "1 stores: every chunk matches its manifest" in done.stdout
+    assert "volume.zarr" not in done.stdout.replace(".volume.zarr.lock", "")

@@ -52,7 +52,8 @@ rule n2i_train:
     message:
         "training Noise2Inverse"
     shell:
-        "xrmflow n2i_train --splits {input.splits} --validation {input.validation} --model {output.model} "
+        "XRMFLOW_GPU={resources.gpu} xrmflow n2i_train "
+        "--splits {input.splits} --validation {input.validation} --model {output.model} "
         "--card {output.card} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
@@ -79,5 +80,6 @@ rule n2i_apply:
     message:
         "{wildcards.scan}: denoising"
     shell:
-        "xrmflow n2i_apply --splits {input.splits} --model {input.model:q} --denoised {output.denoised} "
+        "XRMFLOW_GPU={resources.gpu} xrmflow n2i_apply "
+        "--splits {input.splits} --model {input.model:q} --denoised {output.denoised} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -24,7 +24,8 @@ rule sr_train:
     message:
         "training super-resolution"
     shell:
-        "xrmflow sr_train --low {input.low} --high {input.high} --model {output.model} "
+        "XRMFLOW_GPU={resources.gpu} xrmflow sr_train "
+        "--low {input.low} --high {input.high} --model {output.model} "
         "--card {output.card} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
@@ -51,5 +52,6 @@ rule sr_apply:
     message:
         "{wildcards.scan}: super-resolving"
     shell:
-        "xrmflow sr_apply --volume {input.volume} --model {input.model:q} --superres {output.superres} "
+        "XRMFLOW_GPU={resources.gpu} xrmflow sr_apply "
+        "--volume {input.volume} --model {input.model:q} --superres {output.superres} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

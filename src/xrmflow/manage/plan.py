@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -23,9 +23,24 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("final", "standard", "all")
 BASE_MB = 1500
-# Megabytes of memory a stage takes per megabyte of raw file, on top of the base; slab-wise stages stay below their
-# own budget.
-MEMORY_PER_RAW = {"ingest": 0.5, "flatfield": 2.0, "align": 2.0, "cupping": 3.0, "report": 2.0}
+# Megabytes of memory a stage takes per megabyte of raw file, on top of the base, where a volume is about twice the raw
+# file; at most the budget of stages that keep to one.
+MEMORY_PER_RAW = {
+    "ingest": 0.5,
+    "flatfield": 2.0,
+    "align": 2.0,
+    "cupping": 3.0,
+    "fdk": 4.0,
+    "n2i_split": 4.0,
+    "n2i_train": 8.0,
+    "n2i_apply": 6.0,
+    "sr_train": 8.0,
+    "sr_apply": 8.0,
+    "segment": 15.0,
+    "morphometry": 30.0,
+    "validate": 30.0,
+}
+SUPERRES_VOXELS = 8
 
 
 class Plan:
@@ -67,8 +82,9 @@ class Plan:
 
     @property
     def gpu(self) -> int:
-        """GPUs a training or inference job asks for."""
-        return int(self.settings.device == "cuda")
+        """GPUs a training or inference job asks for: one where the settings ask for it, or this machine has one."""
+        wish = self.settings.device
+        return int(wish == "cuda" or (wish == "auto" and Path("/dev/nvidia0").exists()))
 
     # which scans and volumes -------------------------------------------------------------------------------------
 
@@ -127,8 +143,12 @@ class Plan:
 
         def of(wildcards: Any, attempt: int = 1) -> int:
             scan = self.scans.get(getattr(wildcards, "scan", ""))
-            size = Path(scan.source).stat().st_size / 1e6 if scan and Path(scan.source).is_file() else 0.0
-            return int(attempt * (BASE_MB + MEMORY_PER_RAW.get(stage, 1.0) * size))
+            scans = [scan] if scan else [self.scans[name] for name in self.with_role("train", "train-only")]
+            size = MEMORY_PER_RAW.get(stage, 1.0) * max((_megabytes(Path(one.source)) for one in scans), default=0.0)
+            if getattr(wildcards, "volume", "") == "superres" or stage == "sr_apply":
+                size *= SUPERRES_VOXELS
+            budget_gb = getattr(self.settings.section(stage), "memory_gb", None)
+            return int(attempt * (BASE_MB + (size if budget_gb is None else min(size, 1000 * budget_gb))))
 
         return of
 
@@ -180,6 +200,13 @@ def load_plan(settings: str) -> Plan:
         return Plan(loaded, load_scans(path.parent / loaded.scans))
     except UserError as error:
         fault(error)
+
+
+@cache
+def _megabytes(source: Path) -> float:
+    """Size of a raw file, or of all files in a folder of frames."""
+    files = [source] if source.is_file() else [file for file in source.glob("**/*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def fault(error: UserError) -> NoReturn:
