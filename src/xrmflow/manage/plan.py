@@ -39,6 +39,7 @@ MEMORY_PER_RAW = {
     "segment": 15.0,
     "morphometry": 30.0,
     "validate": 30.0,
+    "collect": 0.0,
 }
 SUPERRES_VOXELS = 8
 
