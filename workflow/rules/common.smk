@@ -35,7 +35,7 @@ SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
 # Every command finds the package next to the Python that runs Snakemake. A prefix never causes a rerun.
 shell.prefix(
     f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
-    f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; "
+    f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_GPU=0 XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; "
 )
 
 
@@ -109,11 +109,11 @@ def durable_results():
     """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
     for scan in PLAN.scans:
-        wanted += expand([FLATFIELD, GEOMETRY, CUPPING, VOLUME], scan=scan)
+        wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP, CUPPING, CUPPING_SLICES, VOLUME], scan=scan)
         wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
         wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
         if PLAN.is_measured(scan):
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
             wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
-            wanted += expand(REPORT, scan=scan)
+            wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))
