@@ -11,7 +11,6 @@ from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.estimate import needs
 from xrmflow.manage.inspect import inspect, render, run
-from xrmflow.manage.scan_checks import check_angles, check_shifts
 
 RNG = np.random.default_rng(0)
 VIEWS, ROWS, COLS = 120, 12, 64
@@ -101,43 +100,6 @@ def test_missing_flats_ask_for_a_decision(tmp_path):
     write_dataexchange(tmp_path / "a", projections=FRAMES, angles_deg=ANGLES)
     assert any("flatfield.missing_flat must be set" in text for text in texts(inspect(tmp_path / "a"), "warning"))
     assert not texts(inspect(tmp_path / "a", IngestSection(already="line_integral")), "warning")
-
-
-@pytest.mark.parametrize(
-    ("angles", "finding"),
-    [
-        (
-            np.delete(np.arange(0, 360, 2.0), slice(40, 60)),
-            "angles: 1 gap(s), widest 42 deg after 78 deg, usual step 2",
-        ),
-        (np.r_[np.arange(0, 180, 1.0), 17.0], "angles: 1 repeated, first 17 deg at views 17 and 180"),
-        (np.arange(0, 90, 1.0), "angles: limited, 89 of the 180 deg"),
-        (np.linspace(0, np.pi, 200), "are they in radians?"),
-        (np.arange(0, 180, 10.0), "views: 18, full sampling of 128 columns takes about"),
-        (np.array([3.0]), "a single view, which is no scan"),
-        (np.linspace(0, 360, 361), "the last view repeats the first"),
-    ],
-)
-def test_suspicious_angles(angles, finding):
-    notes = check_angles(angles, needed_deg=180.0, cols=128)
-    assert any(finding in note.text for note in notes), notes
-
-
-def test_good_angles_are_not_suspicious():
-    jitter = np.random.default_rng(0).normal(0, 0.01, 360)
-    assert check_angles(np.arange(360) + jitter, needed_deg=200.0, cols=128) == []
-    assert check_angles(np.arange(0, 180, 0.5), needed_deg=180.0, cols=128) == []
-    golden = (np.arange(400) * 137.508) % 360
-    assert [note.severity for note in check_angles(golden, needed_deg=200.0, cols=64)] in (
-        ["info"],
-        ["warning", "info"],
-    )
-
-
-def test_suspicious_shifts():
-    assert check_shifts(np.array([[3.0, -2.0]]), rows=100, cols=100) == []
-    assert "up to 30.0 px across" in check_shifts(np.array([[30.0, 1.0]]), rows=100, cols=100)[0].text
-    assert "zero" in check_shifts(np.zeros((5, 2)), rows=100, cols=100)[0].text
 
 
 def test_estimate_grows_with_the_scan():

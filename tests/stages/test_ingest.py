@@ -41,7 +41,7 @@ def test_a_scan_becomes_a_store(tmp_path):
     raw = store.record["raw"]
     assert raw["source_sha256"] == hashlib.sha256((tmp_path / "a.txrm").read_bytes()).hexdigest()
     assert (raw["format"], raw["exposure_s"], raw["flat_exposure_s"], raw["already"]) == ("txrm", 2.0, 2.0, "counts")
-    assert {note["severity"] for note in raw["notes"]} == {"missing", "assumption"}
+    assert {note["severity"] for note in raw["notes"]} == {"missing", "assumption", "warning"}
     assert store.record["provenance"]["stage"] == "ingest"
 
 
@@ -84,10 +84,32 @@ def test_saturation_and_lost_pixels_are_noticed(tmp_path):
     run(source=tmp_path / "a", raw=tmp_path / "raw.zarr", params=IngestSection())
     notes = open_projections(tmp_path / "raw.zarr").record["raw"]["notes"]
     warnings = [note["text"] for note in notes if note["severity"] == "warning"]
-    assert warnings == [
+    assert warnings[-2:] == [
         "projections: 2 pixels are NaN or infinite",
         "flats: 1e+02 % of the pixels are saturated (at 65535)",
     ]
+    assert not any("sampled pixels" in text for text in warnings)
+
+
+def test_what_is_suspicious_about_the_scan_is_in_the_store(tmp_path):
+    frames = np.full_like(FRAMES, 30_000) + FRAMES // 60
+    frames[60:] //= 4
+    short = {"projections": frames, "angles_deg": np.arange(70) * 2.6, "exposure_s": 1.0}
+    write_txrm(tmp_path / "a.txrm", pixel_size_um=400.0, source_to_axis_mm=30.0, detector_to_axis_mm=70.0, **short)
+    run(source=tmp_path / "a.txrm", raw=tmp_path / "raw.zarr", params=IngestSection())
+    notes = open_projections(tmp_path / "raw.zarr").record["raw"]["notes"]
+    warnings = [note["text"] for note in notes if note["severity"] == "warning"]
+    assert "angles: limited, 179.4 of the 186.1 deg that are needed; attenuation will be too low" in warnings
+    assert any("less than half as bright as the rest" in text for text in warnings)
+
+
+def test_a_full_scan_has_no_warning(tmp_path):
+    frames = np.full_like(FRAMES, 30_000) + FRAMES // 60
+    flats = np.full((2, 5, 8), 31_500, np.uint16) + np.arange(8, dtype=np.uint16)
+    write_dataexchange(tmp_path / "a", projections=frames, flats=flats, angles_deg=np.arange(70) * 180 / 70)
+    run(source=tmp_path / "a", raw=tmp_path / "raw.zarr", params=IngestSection())
+    notes = open_projections(tmp_path / "raw.zarr").record["raw"]["notes"]
+    assert [note for note in notes if note["severity"] == "warning"] == []
 
 
 def test_nothing_is_left_behind_when_the_scan_cannot_be_used(tmp_path):

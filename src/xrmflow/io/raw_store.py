@@ -9,16 +9,22 @@ import numpy as np
 from xrmflow.arrays import Reader, Track, Writer, blocks, untracked
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.nominal import exposures, metadata, oriented, what_frames_hold
 from xrmflow.io.raw_scan import Note, RawScan
+from xrmflow.io.scan_checks import check_acquisition, check_brightness, sample_scan
 from xrmflow.io.stores import StoreWriter
 
 BLOCK = 32
 SATURATED_FRACTION = 1e-3
 
 
-def raw_record(scan: RawScan, params: IngestSection, assumed: list[Note]) -> dict[str, Any]:
-    """What a raw store says beside the acquisition: format, source and its checksum, notes, metadata, exposures."""
+def raw_record(scan: RawScan, params: IngestSection, acquisition: Acquisition, assumed: list[Note]) -> dict[str, Any]:
+    """What a raw store says beside the acquisition: format, source and its checksum, notes, metadata, exposures.
+
+    The notes are the reader's, those of what was assumed, and what is suspicious about angles, shifts, distances and a
+    sample of frames.
+    """
     files = [
         {"name": _name(file, scan.source), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in scan.files
     ]
@@ -29,7 +35,7 @@ def raw_record(scan: RawScan, params: IngestSection, assumed: list[Note]) -> dic
         "source_file": str(scan.source),
         "source_files": files,
         "source_sha256": files[0]["sha256"] if len(files) == 1 else hashlib.sha256(listing.encode()).hexdigest(),
-        "notes": [note.to_dict() for note in (*scan.notes, *assumed)],
+        "notes": [note.to_dict() for note in (*scan.notes, *assumed, *_suspicious(scan, params, acquisition))],
         "metadata": metadata(scan, params),
         "exposure_s": exposure_s,
         "flat_exposure_s": flat_exposure_s,
@@ -66,6 +72,12 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, streamed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _suspicious(scan: RawScan, params: IngestSection, acquisition: Acquisition) -> list[Note]:
+    """Without saturated and lost pixels, which copying counts in all frames."""
+    bright = what_frames_hold(scan, params) != "line_integral"
+    return [*check_acquisition(acquisition, scan), *(check_brightness(sample_scan(scan)) if bright else [])]
 
 
 def _copy(source: Reader, target: Writer, dtype: np.dtype, divisor: float, *, track: Track, label: str) -> list[Note]:

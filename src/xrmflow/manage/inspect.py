@@ -15,9 +15,9 @@ from xrmflow.errors import RawFileError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.nominal import exposures, metadata, nominal_acquisition, what_frames_hold
 from xrmflow.io.raw_scan import Note, RawScan
+from xrmflow.io.scan_checks import check_acquisition, check_angles, check_brightness, check_values, sample_scan
 from xrmflow.io.sniff import open_raw
 from xrmflow.manage.estimate import Needs, needs
-from xrmflow.manage.scan_checks import check_angles, check_frames, check_geometry, check_shifts
 
 MARKS = {"blocking": "red", "warning": "yellow", "missing": "magenta", "assumption": "cyan", "info": "dim"}
 
@@ -94,9 +94,11 @@ def inspect(path: Path | str, settings: IngestSection | None = None) -> Inspecti
             acquisition, assumed = nominal_acquisition(scan, params)
         except RawFileError as error:
             blocking = str(error)
-        checks = [*check_frames(scan), *_decisions(scan, params)]
+        sample = sample_scan(scan)
+        bright = check_brightness(sample) if what_frames_hold(scan, params) != "line_integral" else []
+        checks = [*check_values(sample), *bright, *_decisions(scan, params)]
         if acquisition is not None:
-            checks += _geometry_checks(acquisition, scan)
+            checks += check_acquisition(acquisition, scan)
         elif scan.angles_deg is not None:
             checks += check_angles(scan.angles_deg, needed_deg=180.0, cols=scan.projections.shape[2])
         return Inspection(
@@ -147,18 +149,6 @@ def _decisions(scan: RawScan, params: IngestSection) -> list[Note]:
     return [
         Note("warning", "flats: none, so flatfield.missing_flat must be set (estimate or none), or a reference given")
     ]
-
-
-def _geometry_checks(acquisition: Acquisition, scan: RawScan) -> list[Note]:
-    fan = 0.0
-    if acquisition.beam == "cone" and acquisition.source_to_detector_mm:
-        half_width = acquisition.cols / 2 * acquisition.pixel_mm
-        fan = 2 * float(np.degrees(np.arctan(half_width / acquisition.source_to_detector_mm)))
-    rows, cols = acquisition.rows, acquisition.cols
-    recorded = scan.shifts_to_add_px
-    shifts = check_shifts(acquisition.shifts_px, rows=rows, cols=cols) if recorded is not None else []
-    angles = check_angles(np.asarray(acquisition.angles_deg), needed_deg=180.0 + fan, cols=cols)
-    return [*angles, *shifts, *check_geometry(acquisition)]
 
 
 def _describe(scan: RawScan, acquisition: Acquisition | None, params: IngestSection) -> dict[str, Any]:

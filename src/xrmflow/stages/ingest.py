@@ -24,7 +24,7 @@ def run(*, source: Path, raw: Path, params: IngestSection) -> None:
     """
     with open_raw(source, params) as scan:
         acquisition, assumed = nominal_acquisition(scan, params)
-        record = raw_record(scan, params, assumed)
+        record = raw_record(scan, params, acquisition, assumed)
         origin = provenance(stage="ingest", params=params, inputs={"source": source})
         with create_projections(
             raw, quantity="counts", acquisition=acquisition, provenance=origin, raw=record

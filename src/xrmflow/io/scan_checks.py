@@ -23,7 +23,7 @@ def check_angles(angles_deg: np.ndarray, *, needed_deg: float, cols: int) -> lis
 
     Args:
         angles_deg: (view,) degrees.
-        needed_deg: span that a complete scan needs.
+        needed_deg: arc that a complete scan needs: 180 (parallel rays), 180 plus the fan angle (cone).
         cols: detector columns, for the number of views that full sampling takes.
     """
     if angles_deg.size < 2:
@@ -37,8 +37,7 @@ def check_angles(angles_deg: np.ndarray, *, needed_deg: float, cols: int) -> lis
         notes.append(Note("info", "angles: not in one direction (a stepped, dithered or golden-angle scan)"))
     if span < 2 * np.pi + 0.1 and angles_deg.size > 30:
         notes.append(Note("warning", f"angles: span {span:.3g} deg only; are they in radians?"))
-    if span + 1.5 * step < needed_deg:
-        notes.append(Note("warning", f"angles: limited, {span:.4g} of the {needed_deg:.4g} deg that are needed"))
+    notes += _limited(angles_deg, step, needed_deg)
     wanted = int(np.ceil(np.pi / 2 * cols * min(span, 360) / 180))
     if angles_deg.size < wanted / 2:
         notes.append(Note("warning", f"views: {angles_deg.size}, full sampling of {cols} columns takes about {wanted}"))
@@ -67,12 +66,35 @@ def check_geometry(acquisition: Acquisition) -> list[Note]:
     return [Note("warning", f"cone: half angle {half:.1f} deg; slices far from the midplane will be smeared")]
 
 
-def check_frames(scan: RawScan) -> list[Note]:
-    """Saturation, lost or dim frames, and flats or darks that do not fit, on a few frames of each kind."""
-    sample = {name: sample_frames(frames) for name, frames in _kinds(scan).items() if frames is not None}
-    notes = [note for name, frames in sample.items() for note in _check_values(name, frames)]
-    medians = np.array([np.nanmedian(frame) for frame in sample["projections"]])
-    usual = float(np.median(medians))
+def check_acquisition(acquisition: Acquisition, scan: RawScan) -> list[Note]:
+    """Angles, recorded shifts and distances as they will be used."""
+    fan = 0.0
+    if acquisition.beam == "cone" and acquisition.source_to_detector_mm:
+        half_width = acquisition.cols / 2 * acquisition.pixel_mm
+        fan = 2 * float(np.degrees(np.arctan(half_width / acquisition.source_to_detector_mm)))
+    rows, cols = acquisition.rows, acquisition.cols
+    recorded = scan.shifts_to_add_px
+    shifts = check_shifts(acquisition.shifts_px, rows=rows, cols=cols) if recorded is not None else []
+    angles = check_angles(np.asarray(acquisition.angles_deg), needed_deg=180.0 + fan, cols=cols)
+    return [*angles, *shifts, *check_geometry(acquisition)]
+
+
+def sample_scan(scan: RawScan) -> dict[str, np.ndarray]:
+    """A few frames (n, row, col) of each kind that the scan has: projections, flats, darks."""
+    kinds = {"projections": scan.projections, "flats": scan.flats, "darks": scan.darks}
+    return {name: sample_frames(frames) for name, frames in kinds.items() if frames is not None}
+
+
+def check_values(sample: dict[str, np.ndarray]) -> list[Note]:
+    """Saturated, NaN and infinite pixels among sampled frames."""
+    return [note for name, frames in sample.items() for note in _check_values(name, frames)]
+
+
+def check_brightness(sample: dict[str, np.ndarray]) -> list[Note]:
+    """Empty or dim frames, and flats or darks that do not fit, among sampled frames that hold intensities."""
+    notes = [note for name, frames in sample.items() for note in _check_empty(name, frames)]
+    medians = np.array([_finite_median(frame) for frame in sample["projections"]])
+    usual = _finite_median(medians)
     dim = int(np.count_nonzero(medians < DIM_FRACTION * usual))
     if dim:
         text = f"frames: {dim} of {medians.size} sampled projections are less than half as bright as the rest"
@@ -86,10 +108,6 @@ def sample_frames(frames: Reader, count: int = SAMPLED_FRAMES) -> np.ndarray:
     return np.stack([np.asarray(frames[int(k)]) for k in picked])
 
 
-def _kinds(scan: RawScan) -> dict[str, Reader | None]:
-    return {"projections": scan.projections, "flats": scan.flats, "darks": scan.darks}
-
-
 def _check_values(name: str, frames: np.ndarray) -> list[Note]:
     notes = []
     if frames.dtype.kind in "iu":
@@ -101,15 +119,25 @@ def _check_values(name: str, frames: np.ndarray) -> list[Note]:
             )
     elif lost := np.count_nonzero(~np.isfinite(frames)):
         notes.append(Note("warning", f"{name}: {lost} of {frames.size} sampled pixels are NaN or infinite"))
-    empty = sum(1 for frame in frames if not np.ptp(frame))
-    if empty:
-        notes.append(Note("warning", f"{name}: {empty} of {len(frames)} sampled frames hold one value only"))
     return notes
 
 
+def _check_empty(name: str, frames: np.ndarray) -> list[Note]:
+    empty = sum(1 for frame in frames if not np.ptp(frame))
+    return [Note("warning", f"{name}: {empty} of {len(frames)} sampled frames hold one value only")] if empty else []
+
+
+def _finite_median(values: np.ndarray) -> float:
+    """NaN where no value is finite."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
 def _check_references(sample: dict[str, np.ndarray]) -> list[Note]:
-    level = {name: float(np.nanmedian(frames)) for name, frames in sample.items()}
-    brightest = float(np.nanpercentile(sample["projections"], 90))
+    level = {name: _finite_median(frames) for name, frames in sample.items()}
+    projections = sample["projections"]
+    finite = projections[np.isfinite(projections)]
+    brightest = float(np.percentile(finite, 90)) if finite.size else float("nan")
     notes = []
     if "flats" in level and level["flats"] < 0.8 * brightest:
         text = f"flats: median {level['flats']:.4g}, dimmer than the projections' air ({brightest:.4g})"
@@ -129,6 +157,18 @@ def _repeats(ordered: np.ndarray, steps: np.ndarray, step: float, order: np.ndar
     if abs(np.ptp(ordered) - 360) < 1e-3 * step:
         notes.append(Note("info", "angles: the last view repeats the first (0 and 360 deg)"))
     return notes
+
+
+def _limited(angles_deg: np.ndarray, step: float, needed_deg: float) -> list[Note]:
+    """Whether the arc of directions is shorter than needed: opposite ones are the same for parallel rays only."""
+    period = 180.0 if needed_deg <= 180 else 360.0
+    wrapped = np.sort(angles_deg % period)
+    gaps = np.diff(wrapped, append=wrapped[0] + period)
+    arc = float(period - gaps.max())
+    if arc + 1.5 * max(step, float(np.median(gaps))) >= needed_deg:
+        return []
+    text = f"angles: limited, {arc:.4g} of the {needed_deg:.4g} deg that are needed; attenuation will be too low"
+    return [Note("warning", text)]
 
 
 def _gaps(ordered: np.ndarray, steps: np.ndarray, step: float) -> list[Note]:
