@@ -119,7 +119,10 @@ def _write_truth_volume(
 def _write_fine_truth(path: Path, bone: Bone, scan: SimulatedScan, origin: dict[str, Any]) -> None:
     """The monochromatic volume and the labels on the finer grid."""
     grid = bone.grid.slab(bone.core)
-    with create_volume(path, quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance=origin) as store:
+    # Not an OME-NGFF image: that reserves the name "labels" for a group.
+    with create_volume(
+        path, quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance=origin, multiscale=False
+    ) as store:
         data, labels = store.add("data", grid.shape), store.add("labels", grid.shape, np.uint8)
         for slices in track(blocks(grid.shape[0], 4 * SLAB), label="writing the fine true volume"):
             rows = slice(bone.margin + slices.start, bone.margin + slices.stop)
