@@ -70,3 +70,11 @@ def test_slabs_keep_their_voxels_where_they_were():
     assert slab.shape == (4, 4, 6)
     x, y, z = grid.first_voxel_mm
     assert slab.first_voxel_mm == pytest.approx((x, y, z + 3 * 0.5))
+
+
+def test_heights_and_slices_belong_together_on_grids_of_any_voxel():
+    grid, fine = VolumeGrid((5, 2, 2), 0.02, (0.0, 0.0, -0.3)), VolumeGrid((15, 6, 6), 0.02 / 3, (0.0, 0.0, -0.3))
+    assert grid.face_mm(0) == pytest.approx(-0.35)
+    assert grid.face_mm(5) == pytest.approx(-0.25)
+    assert [fine.index_from(grid.face_mm(k)) for k in range(6)] == [0, 3, 6, 9, 12, 15]
+    assert [grid.index_from(z) for z in (-0.341, -0.339, -0.25)] == [0, 1, 5]

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import tifffile
@@ -12,14 +14,15 @@ from xrmflow.stages import segment
 SHAPE = (10, 36, 36)
 
 
-def write_volume(path, calibrated=True, quantity="attenuation_per_mm"):
+def write_volume(path, calibrated=True, quantity="attenuation_per_mm", **record):
     y, x = np.indices(SHAPE[1:]) - (SHAPE[1] - 1) / 2
     radius = np.hypot(y, x)
     section = np.where((radius < 14) & (radius > 8), 2.0, 0.2)
     volume = np.tile(section.astype(np.float32), (SHAPE[0], 1, 1))
     volume[4:7, 6:9, 16:19] = 0.2
     grid = VolumeGrid(SHAPE, 0.002 if calibrated else 1.0, (0.0, 0.0, 0.1))
-    with create_volume(path, quantity=quantity, grid=grid, calibrated=calibrated, provenance={"stage": "fdk"}) as store:
+    traced = {"stage": "fdk"}
+    with create_volume(path, quantity=quantity, grid=grid, calibrated=calibrated, provenance=traced, **record) as store:
         store["data"] = volume
     return grid
 
@@ -49,6 +52,18 @@ def test_slices_in_mm_are_counted_from_the_lowest(tmp_path):
     found = run(tmp_path, voi_start_mm=0.004, voi_stop_mm=0.012)
     assert found.record["segmentation"]["voi_slices"] == [2, 6]
     assert (np.asarray(found.arrays["context"][0]) > 0).any()
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize(("factor", "slices"), [(2, [4, 8]), (5, [5, 10])])
+def test_slices_are_those_of_the_fdk_volume_at_the_same_height(tmp_path, calibrated, factor, slices):
+    voxel = 0.002 if calibrated else 1.0
+    quantity = "attenuation_per_mm" if calibrated else "attenuation_per_voxel"
+    coarse = VolumeGrid((10 // factor, 36 // factor, 36 // factor), voxel * factor, (0.0, 0.0, 0.1))
+    write_volume(tmp_path / "volume.zarr", calibrated, quantity, source_grid=asdict(coarse))
+    first, stop = slices[0] // factor, slices[1] // factor
+    found = run(tmp_path, voi_start_slice=first, voi_stop_slice=stop)
+    assert found.record["segmentation"]["voi_slices"] == slices
 
 
 @pytest.mark.parametrize("name", ["mask.npy", "mask.tif", "mask.zarr"])

@@ -45,6 +45,7 @@ def test_without_training_it_is_cubic_interpolation_on_the_finer_grid(tmp_path, 
     )
     fine = open_volume(tmp_path / "s.zarr", "attenuation_per_mm")
     assert fine.grid == refined(GRID, 2)
+    assert fine.record["source_grid"] == {"shape": list(GRID.shape), "voxel_mm": 0.02, "centre_mm": [0.1, 0.0, -0.2]}
     assert fine.grid.voxel_mm * fine.grid.shape[0] == pytest.approx(GRID.voxel_mm * GRID.shape[0])
     expected = Resampled(values, GRID, fine.grid)[slice(None), slice(None), slice(None)]
     np.testing.assert_allclose(fine.data[...], expected, atol=1e-5)

@@ -54,10 +54,16 @@ class SegmentSection(Section):
         "trabeculae, marrow and pores (periosteal), or every voxel (whole). BV/TV is over this volume.",
     )
     voi_start_slice: int | None = Field(
-        default=None, ge=0, description="First slice of the volume of interest (index from 0); null: the first."
+        default=None,
+        ge=0,
+        description="First slice of the volume of interest (index from 0 in the FDK volume; finer volumes are cut at "
+        "the same height); null: the first.",
     )
     voi_stop_slice: int | None = Field(
-        default=None, ge=1, description="Slice after the last of the volume of interest (index); null: the last counts."
+        default=None,
+        ge=1,
+        description="Slice after the last of the volume of interest (index in the FDK volume, as voi_start_slice); "
+        "null: the last counts.",
     )
     voi_start_mm: float | None = Field(
         default=None, ge=0, description="Start of the volume of interest, mm above the lowest slice; null: at it."

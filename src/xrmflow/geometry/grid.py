@@ -1,5 +1,6 @@
 """The volume grid as a value."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,14 @@ class VolumeGrid:
             y - self.voxel_mm * (ny - 1) / 2,
             z - self.voxel_mm * (nz - 1) / 2,
         )
+
+    def face_mm(self, index: int) -> float:
+        """Z of the lower face of slice `index`, mm; with the number of slices that of the top."""
+        return self.first_voxel_mm[2] + self.voxel_mm * (index - 0.5)
+
+    def index_from(self, z_mm: float) -> int:
+        """Index of the slice whose lower face is nearest to a height, mm; the number of slices for the top."""
+        return math.floor((z_mm - self.face_mm(0)) / self.voxel_mm + 0.5)
 
     def slab(self, rows: slice) -> "VolumeGrid":
         """The part of the grid with z indices in `rows` (a slice with start and stop)."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from xrmflow.config.segment import SegmentSection
 from xrmflow.errors import SettingsError
+from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import Volume, create_volume, open_volume
 from xrmflow.morphometry.scale import Scale
@@ -44,7 +45,7 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
 
 
 def _recipe(params: SegmentSection, source: Volume) -> Recipe:
-    """The settings with slices as indices."""
+    """The settings with slices as indices of this volume."""
     ends = {}
     for end in ("start", "stop"):
         index, mm = getattr(params, f"voi_{end}_slice"), getattr(params, f"voi_{end}_mm")
@@ -52,8 +53,17 @@ def _recipe(params: SegmentSection, source: Volume) -> Recipe:
             raise SettingsError(
                 f"segment.voi_{end}_mm: expected null for a scan without a voxel size, got {mm}; use voi_{end}_slice"
             )
-        ends[f"voi_{end}"] = index if mm is None else round(mm / source.grid.voxel_mm)
+        ends[f"voi_{end}"] = _own_index(index, source) if mm is None else round(mm / source.grid.voxel_mm)
     return Recipe(method=params.threshold_method, **params.model_dump(exclude=NOT_IN_RECIPE), **ends)
+
+
+def _own_index(index: int | None, source: Volume) -> int | None:
+    """A slice of the FDK volume as a slice of this one, which may be finer: the same height."""
+    counted = source.record.get("source_grid")
+    if index is None or counted is None:
+        return index
+    grid = VolumeGrid(tuple(counted["shape"]), counted["voxel_mm"], tuple(counted["centre_mm"]))
+    return source.grid.index_from(grid.face_mm(index))
 
 
 def _mask(params: SegmentSection, source: Volume) -> np.ndarray | None:

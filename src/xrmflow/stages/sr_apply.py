@@ -1,5 +1,6 @@
 """Stage sr_apply: refining a volume with a trained network."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from xrmflow.config.sr_apply import SrApplySection
@@ -19,7 +20,12 @@ def run(*, volume: Path, model: Path, superres: Path, params: SrApplySection) ->
     grid = refined(coarse.grid, factor)
     traced = provenance(stage="sr_apply", params=params, inputs={"volume": volume, "model": model})
     with create_volume(
-        superres, quantity=coarse.quantity, grid=grid, calibrated=coarse.calibrated, provenance=traced
+        superres,
+        quantity=coarse.quantity,
+        grid=grid,
+        calibrated=coarse.calibrated,
+        provenance=traced,
+        source_grid=asdict(coarse.grid),
     ) as store:
         superresolve(
             coarse.data,
