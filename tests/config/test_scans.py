@@ -35,6 +35,7 @@ def test_a_missing_role_means_measured_only(table):
         ("scan|file\n", ":1: expected tab-separated columns"),
         ("scan|source\n", "at least one scan"),
         ("scan|source\n../x|a.txrm\n", ":2: scan: expected letters"),
+        ("scan|source\nlogs|a.txrm\n", ":2: scan: the name 'logs' is taken"),
         ("scan|source\nx|absent\n", ":2: source: no such file"),
         ("scan|source\nx|a.txrm\n\nx|b.h5\n", ":4: scan: id 'x' appears twice"),
         ("scan|source|role\nx|a.txrm|boss\n", ":2: role: expected one of"),

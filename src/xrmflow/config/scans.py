@@ -10,6 +10,8 @@ from xrmflow.errors import SettingsError
 COLUMNS = ("scan", "source", "role", "pair", "truth")
 ROLES = ("train", "train-only", "validation", "test", "reference")
 SCAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Folders beside the scans in the results.
+RESERVED = ("logs", "benchmarks")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def _row(header: list[str], cells: list[str], path: Path, number: int) -> Scan:
     )
     if not SCAN_ID.fullmatch(scan.scan):
         raise SettingsError(f"{place}: scan: expected letters, digits, _ and - (at most 64), got {scan.scan!r}")
+    if scan.scan in RESERVED:
+        raise SettingsError(f"{place}: scan: the name {scan.scan!r} is taken by the run itself; choose another")
     if scan.role not in ROLES:
         raise SettingsError(f"{place}: role: expected one of {', '.join(ROLES)}, got {scan.role!r}")
     source = path.parent / scan.source
