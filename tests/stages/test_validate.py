@@ -61,7 +61,11 @@ def results(truth, tmp_path):
         "volume": store(folder / "volume.zarr", reference + noise, voxel),
         "denoised": store(folder / "denoised.zarr", reference + 0.02 * noise, voxel),
         "superres": store(folder / "superres.zarr", sharp, voxel / 2),
-        "bone": store(folder / "bone/volume.zarr", labels, voxel, "label"),
+        "bones": [
+            store(folder / "bone/volume.zarr", labels, voxel, "label"),
+            store(folder / "bone/denoised.zarr", labels, voxel, "label"),
+            store(folder / "bone/superres.zarr", np.asarray(fine.arrays["labels"][...]), voxel / 2, "label"),
+        ],
         "morphometry": tables,
         "lacunae": lacunae,
         "validation": folder / "validation.csv",
@@ -135,3 +139,44 @@ def test_missing_reference_is_named(results, truth, tmp_path):
     store(copy / "truth.zarr", np.asarray(known.data[...]), known.grid.voxel_mm)
     row = rows(results, truth=copy / "truth.json")["denoised", "PSNR above best Gaussian"]
     assert row["note"] == "not run: the truth has no reference reconstruction"
+
+
+def test_bone_is_compared_between_the_heights_each_table_measured(results, truth):
+    """Masks of other slices, and of finer ones: the truth is that of the same heights."""
+    fine = open_volume(truth.parent / "truth_fine.zarr")
+    labels, voxel = np.asarray(fine.arrays["labels"][...]), fine.grid.voxel_mm
+    part = np.where(np.isin(np.arange(len(labels)), range(10, 20))[:, None, None], labels, 0)
+    store(results["bones"][2], part, voxel, "label")
+    table = rows(results)
+    expected = np.count_nonzero(part == 2) / np.count_nonzero(part)
+    assert float(table["superres", "BV/TV"]["truth"]) == pytest.approx(expected)
+    whole = np.count_nonzero(labels == 2) / np.count_nonzero(labels)
+    assert float(table["denoised", "BV/TV"]["truth"]) == pytest.approx(whole)
+    assert expected != pytest.approx(whole, rel=1e-3)
+
+
+@pytest.mark.parametrize("change", ["smaller", "moved", "coarser"])
+def test_volumes_on_another_grid_are_not_compared(results, change):
+    """A region of interest, one beside the truth's, or other voxels; what goes by coordinates still runs."""
+    for path in (results["volume"], results["denoised"], *results["bones"][:2]):
+        volume = open_volume(path)
+        values, grid = np.asarray(volume.data[...]), volume.grid
+        if change == "smaller":
+            values = values[:, 4:-4, 4:-4]
+        shift = 5 * grid.voxel_mm if change == "moved" else 0.0
+        grid = VolumeGrid(values.shape, grid.voxel_mm * (1.5 if change == "coarser" else 1), (shift, 0.0, 0.0))
+        with create_volume(path, quantity=volume.quantity, grid=grid, calibrated=True, provenance=ORIGIN) as out:
+            out["data"] = values
+    table = rows(results)
+    for name, check in [
+        ("volume", "mean attenuation of bone"),
+        ("denoised", "mean attenuation of bone"),
+        ("denoised", "BV/TV"),
+        ("denoised", "PSNR above best filter"),
+        ("superres", "PSNR above cubic interpolation"),
+    ]:
+        assert table[name, check]["note"] == "not run: reconstructed on another grid than the truth"
+        assert table[name, check]["passed"] == ""
+    assert table["", "centre of rotation"]["passed"] == "true"
+    assert table["superres", "BV/TV"]["passed"] == "true"
+    assert table["volume", "lacunae, F1"]["value"] == "1"

@@ -8,7 +8,7 @@ rule validate:
         volume=VOLUME,
         denoised=when(DENOISED, PLAN.is_denoised),
         superres=when(SUPERRES, PLAN.is_superresolved),
-        bone=BONE.replace("{volume}", "volume"),
+        bones=measured(BONE),
         morphometry=measured(TABLE),
         lacunae=measured(LACUNAE),
     output:
@@ -34,7 +34,7 @@ rule validate:
         "{wildcards.scan}: comparing with the simulated truth"
     shell:
         "xrmflow validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume} "
-        "--denoised {input.denoised} --superres {input.superres} --bone {input.bone} "
+        "--denoised {input.denoised} --superres {input.superres} --bones {input.bones} "
         "--morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 

@@ -41,6 +41,16 @@ class VolumeGrid:
             z - self.voxel_mm * (nz - 1) / 2,
         )
 
+    def matches(self, other: "VolumeGrid") -> bool:
+        """Whether the voxels of two grids coincide, to a tenth of a voxel."""
+        return self.shape == other.shape and self.covers_same(other)
+
+    def covers_same(self, other: "VolumeGrid") -> bool:
+        """Whether two grids cover the same box, to a tenth of a voxel of this one, in voxels of whatever size."""
+        size, other_size = (np.array(grid.shape) * grid.voxel_mm for grid in (self, other))
+        moved = np.abs(np.subtract(self.centre_mm, other.centre_mm))
+        return bool((moved + np.abs(size - other_size)[::-1] / 2).max() < 0.1 * self.voxel_mm)
+
     def face_mm(self, index: int) -> float:
         """Z of the lower face of slice `index`, mm; with the number of slices that of the top."""
         return self.first_voxel_mm[2] + self.voxel_mm * (index - 0.5)

@@ -12,6 +12,7 @@ from xrmflow.phantom.object import BONE, OUTSIDE
 
 Row = dict[str, Any]
 COLUMNS = ("scan", "volume", "check", "value", "truth", "unit", "difference", "limit", "passed", "note")
+ATTENUATION, SUPERRES = "mean attenuation of bone", "PSNR above cubic interpolation"
 HALO = 5
 """Slices around those that are compared, so that filters see what lies beyond."""
 
@@ -38,7 +39,7 @@ class Known:
 
     Attributes:
         record: truth.json.
-        grid: of the scan's own volume.
+        grid, fine_grid: of the scan's own volume, and the finer one.
         attenuation: (z, y, x) monochromatic, 1/mm.
         reference: (z, y, x) what a perfect scan would have given, 1/mm; None when it was not made.
         fine_attenuation, fine_labels: (z, y, x) on the finer grid.
@@ -46,6 +47,7 @@ class Known:
 
     record: dict[str, Any]
     grid: VolumeGrid
+    fine_grid: VolumeGrid
     attenuation: np.ndarray
     reference: np.ndarray | None
     fine_attenuation: np.ndarray
@@ -78,22 +80,23 @@ def attenuation_row(name: str, volume: np.ndarray, known: Known, limits: Limits)
     inside = solid(known.fine_labels, BONE, factor=known.factor, erosion=limits.erosion_voxels)
     inside[: limits.border_slices] = inside[len(inside) - limits.border_slices :] = False
     if not inside.any():
-        return not_run("mean attenuation of bone", name, "no bone is thick enough to look inside")
+        return not_run(ATTENUATION, name, "no bone is thick enough to look inside")
     value, true = (float(one[inside].mean(dtype=np.float64)) for one in (volume, known.attenuation))
     energy, depth = known.record["effective_energy_kev"], limits.erosion_voxels
     note = f"true bone {depth} voxels and more below its surface; truth at the effective energy of {energy:.2f} keV"
-    return _relative("mean attenuation of bone", name, value, true, "1/mm", limits.attenuation_percent, note)
+    return _relative(ATTENUATION, name, value, true, "1/mm", limits.attenuation_percent, note)
 
 
 def bone_fraction_row(
-    name: str, value: float | None, slices: slice, known: Known, limits: Limits, *, judge: bool
+    name: str, value: float | None, z_range_mm: tuple[float, float], known: Known, limits: Limits, *, judge: bool
 ) -> Row:
-    """BV/TV of a table against the truth within the periosteal surface in the same slices."""
+    """BV/TV of a table against the truth within the periosteal surface between the same heights."""
     if value is None:
         return not_run("BV/TV", name, "the table has no value")
-    fine = known.fine_labels[slices.start * known.factor : slices.stop * known.factor]
+    start, stop = (known.fine_grid.index_from(z) for z in z_range_mm)
+    fine = known.fine_labels[max(start, 0) : stop]
     true = float(np.count_nonzero(fine == BONE) / np.count_nonzero(fine != OUTSIDE))
-    note = f"slices {slices.start} to {slices.stop - 1}; truth from the object's own labels"
+    note = f"heights {z_range_mm[0]:.4f} to {z_range_mm[1]:.4f} mm; truth from the object's own labels"
     return _relative("BV/TV", name, value, true, "1", limits.bone_fraction_percent if judge else None, note)
 
 
@@ -123,11 +126,6 @@ def denoising_rows(noisy: np.ndarray, denoised: np.ndarray, known: Known, limits
 
 def superres_row(source: np.ndarray, superres: np.ndarray, known: Known, limits: Limits) -> Row:
     """PSNR of the super-resolved volume against that of cubic interpolation of the volume it was made from."""
-    check = "PSNR above cubic interpolation"
-    if superres.shape != known.fine_attenuation.shape:
-        return not_run(
-            check, "superres", f"its grid {superres.shape} is not the truth's {known.fine_attenuation.shape}"
-        )
     around, inner = _middle(len(source), limits.filter_slices)
     factor = known.factor
     fine = slice((around.start + inner.start) * factor, (around.start + inner.stop) * factor)
@@ -138,15 +136,16 @@ def superres_row(source: np.ndarray, superres: np.ndarray, known: Known, limits:
     note += f"{limits.filter_slices} slices"
     gain = value - other
     passed = gain >= limits.superres_gain_db
-    return _row(check, "superres", value, other, "dB", gain, limits.superres_gain_db, passed, note)
+    return _row(SUPERRES, "superres", value, other, "dB", gain, limits.superres_gain_db, passed, note)
 
 
-def lacuna_row(name: str, found_mm: np.ndarray, known: Known, limits: Limits, slices: slice, *, judge: bool) -> Row:
-    """F1 score of the lacunae found."""
+def lacuna_row(
+    name: str, found_mm: np.ndarray, z_range_mm: tuple[float, float], known: Known, limits: Limits, *, judge: bool
+) -> Row:
+    """F1 score of the lacunae found between two heights."""
     lacunae = known.record["lacunae"]
     longest = max((one["semi_axes_um"][-1] for one in lacunae), default=0.0) * 1e-3
-    bottom = known.grid.first_voxel_mm[2]
-    low, high = (bottom + (index - 0.5) * known.grid.voxel_mm for index in (slices.start, slices.stop))
+    low, high = z_range_mm
     margin = max(longest, limits.border_slices * known.grid.voxel_mm)
     result = detected(found_mm, lacunae, z_range_mm=(low + margin, high - margin), reach=limits.lacuna_reach)
     if not result.true:

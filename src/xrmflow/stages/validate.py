@@ -1,17 +1,17 @@
 """Stage validate: the results of a simulated scan against its truth."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xrmflow.config.validate import ValidateSection
 from xrmflow.io.documents import read_document
-from xrmflow.io.stores import open_volume
+from xrmflow.io.stores import Volume, open_volume
 from xrmflow.io.tables import number, read_table, write_table
 from xrmflow.phantom import checks
 from xrmflow.phantom.checks import Known, Limits, Row
 
+OTHER_GRID = "reconstructed on another grid than the truth"
 THICKNESS = {"Tb.Th": "bone_mean", "Tb.Sp": "marrow_mean"}
 
 
@@ -22,7 +22,7 @@ def run(
     volume: Path,
     denoised: Path | None,
     superres: Path | None,
-    bone: Path,
+    bones: list[Path],
     morphometry: list[Path],
     lacunae: list[Path],
     validation: Path,
@@ -36,22 +36,19 @@ def run(
         volume: the reconstructed volume.
         denoised: the denoised volume, if there is one.
         superres: the super-resolved volume, if there is one.
-        bone: masks of the volume; they tell which slices are measured.
+        bones: masks, named like their volumes; they tell which slices are measured.
         morphometry: tables of indices, named like their volumes.
         lacunae: tables of lacunae, named like their volumes followed by _lacunae.
         validation: where to write the comparison.
         params: the settings section.
     """
     known, limits = _known(truth), Limits(**params.model_dump())
-    volumes = {"volume": _data(volume), "denoised": _data(denoised), "superres": _data(superres)}
+    volumes = {"volume": _opened(volume), "denoised": _opened(denoised), "superres": _opened(superres)}
     rows = checks.geometry_rows(read_document(geometry, "geometry")["acquisition"], known, limits)
-    rows += [
-        checks.attenuation_row(name, volumes[name], known, limits)
-        for name in ("volume", "denoised")
-        if volumes[name] is not None
-    ]
-    rows += _measured_rows(morphometry, lacunae, _measured_slices(bone), known, limits)
-    rows += _network_rows(volumes, known, limits)
+    rows += _attenuation_rows(volumes, known, limits)
+    rows += _measured_rows(morphometry, lacunae, [open_volume(path, "label") for path in bones], known, limits)
+    rows += _denoising_rows(volumes["volume"], volumes["denoised"], known, limits)
+    rows.append(_superres_row(volumes["denoised"] or volumes["volume"], volumes["superres"], known, limits))
     scan = validation.resolve().parent.name
     write_table(validation, [{"scan": scan} | row for row in rows], columns=checks.COLUMNS)
 
@@ -62,6 +59,7 @@ def _known(truth: Path) -> Known:
     return Known(
         record=read_document(truth, "truth"),
         grid=own.grid,
+        fine_grid=fine.grid,
         attenuation=np.asarray(own.data[...]),
         reference=None if reference is None else np.asarray(reference[...]),
         fine_attenuation=np.asarray(fine.data[...]),
@@ -69,30 +67,52 @@ def _known(truth: Path) -> Known:
     )
 
 
-def _data(path: Path | None) -> Any:
+def _opened(path: Path | None) -> Volume | None:
     """A volume, or None where there is none."""
-    return None if path is None else np.asarray(open_volume(path, "attenuation_per_mm").data[...])
+    return None if path is None else open_volume(path, "attenuation_per_mm")
 
 
-def _measured_slices(bone: Path) -> slice:
-    """The slices of the volume of interest."""
-    inside = np.flatnonzero((np.asarray(open_volume(bone, "label").data[...]) > 0).any(axis=(1, 2)))
-    return slice(int(inside[0]), int(inside[-1]) + 1)
+def _data(volume: Volume) -> np.ndarray:
+    return np.asarray(volume.data[...])
 
 
-def _measured_rows(tables: list[Path], lacunae: list[Path], slices: slice, known: Known, limits: Limits) -> list[Row]:
+def _attenuation_rows(volumes: dict[str, Volume | None], known: Known, limits: Limits) -> list[Row]:
+    """Mean attenuation of the volumes of the scan's own voxel size."""
+    rows = []
+    for name in ("volume", "denoised"):
+        found = volumes[name]
+        if found is not None and found.grid.matches(known.grid):
+            rows.append(checks.attenuation_row(name, _data(found), known, limits))
+        elif found is not None:
+            rows.append(checks.not_run(checks.ATTENUATION, name, OTHER_GRID))
+    return rows
+
+
+def _measured_heights(bone: Volume) -> tuple[float, float]:
+    """Lower and upper end of the volume of interest, mm."""
+    inside = np.flatnonzero((_data(bone) > 0).any(axis=(1, 2)))
+    return bone.grid.face_mm(int(inside[0])), bone.grid.face_mm(int(inside[-1]) + 1)
+
+
+def _measured_rows(
+    tables: list[Path], lacunae: list[Path], bones: list[Volume], known: Known, limits: Limits
+) -> list[Row]:
     """Indices of every volume; the noisy one is judged only where there is no better."""
     rows: list[Row] = []
     found = {path.stem.removesuffix("_lacunae"): path for path in lacunae}
+    masks = {bone.path.stem: bone for bone in bones}
     for path in tables:
-        judge = path.stem != "volume" or len(tables) == 1
-        value = _index(path, "BV/TV")
-        rows.append(checks.bone_fraction_row(path.stem, value, slices, known, limits, judge=judge))
+        name, judge = path.stem, path.stem != "volume" or len(tables) == 1
+        heights = _measured_heights(masks[name])
+        if known.grid.covers_same(masks[name].grid):
+            value = _index(path, "BV/TV")
+            rows.append(checks.bone_fraction_row(name, value, heights, known, limits, judge=judge))
+        else:
+            rows.append(checks.not_run("BV/TV", name, OTHER_GRID))
         for symbol, key in THICKNESS.items():
-            rows += checks.thickness_rows(path.stem, symbol, _index(path, symbol), known, key=key)
-        if path.stem in found:
-            points = _points(found[path.stem])
-            rows.append(checks.lacuna_row(path.stem, points, known, limits, slices, judge=judge))
+            rows += checks.thickness_rows(name, symbol, _index(path, symbol), known, key=key)
+        if name in found:
+            rows.append(checks.lacuna_row(name, _points(found[name]), heights, known, limits, judge=judge))
     return rows
 
 
@@ -106,13 +126,19 @@ def _points(table: Path) -> np.ndarray:
     return np.array([[float(row[f"{axis}_mm"]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
 
 
-def _network_rows(volumes: dict[str, Any], known: Known, limits: Limits) -> list[Row]:
-    """What the networks gain over conventional filters."""
-    noisy, denoised, superres = volumes["volume"], volumes["denoised"], volumes["superres"]
-    if denoised is None:
-        rows = [checks.not_run("PSNR above best filter", "denoised", "no denoised volume")]
-    else:
-        rows = checks.denoising_rows(noisy, denoised, known, limits)
-    if superres is None:
-        return [*rows, checks.not_run("PSNR above cubic interpolation", "superres", "no super-resolved volume")]
-    return [*rows, checks.superres_row(noisy if denoised is None else denoised, superres, known, limits)]
+def _denoising_rows(noisy: Volume | None, denoised: Volume | None, known: Known, limits: Limits) -> list[Row]:
+    """What the network gains over conventional filters."""
+    if noisy is None or denoised is None:
+        return [checks.not_run("PSNR above best filter", "denoised", "no denoised volume")]
+    if not (noisy.grid.matches(known.grid) and denoised.grid.matches(known.grid)):
+        return [checks.not_run("PSNR above best filter", "denoised", OTHER_GRID)]
+    return checks.denoising_rows(_data(noisy), _data(denoised), known, limits)
+
+
+def _superres_row(source: Volume | None, superres: Volume | None, known: Known, limits: Limits) -> Row:
+    """What the network gains over interpolation of the volume it was given."""
+    if source is None or superres is None:
+        return checks.not_run(checks.SUPERRES, "superres", "no super-resolved volume")
+    if not (source.grid.matches(known.grid) and superres.grid.matches(known.fine_grid)):
+        return checks.not_run(checks.SUPERRES, "superres", OTHER_GRID)
+    return checks.superres_row(_data(source), _data(superres), known, limits)
