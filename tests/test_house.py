@@ -68,3 +68,19 @@ def test_every_setting_says_what_it_means():
     for stage in PARENTS:
         for name, field in type(Settings().section(stage)).model_fields.items():
             assert field.description, f"{stage}.{name}"
+
+
+def test_conda_environments_hold_the_same_pins():
+    """The same versions whichever way it is installed; some packages have other names on conda-forge."""
+    import tomllib
+
+    import yaml
+
+    names = {"matplotlib": "matplotlib-base", "torch": "pytorch", "snakemake": "snakemake-minimal"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [*project["dependencies"], *project["optional-dependencies"]["workflow"]]
+    wanted = {re.sub(r"^[\w-]+", lambda m: names.get(m[0], m[0]), pin) for pin in pins}
+    for variant, torch in (("xrmflow", "pytorch"), ("xrmflow-gpu", "pytorch-gpu")):
+        listed = yaml.safe_load((ROOT / "envs" / f"{variant}.yaml").read_text())["dependencies"]
+        found = {pin.replace(torch, "pytorch") for pin in listed if isinstance(pin, str)}
+        assert found - {"pip", "python=3.11"} == wanted
