@@ -39,8 +39,10 @@ def bone():
     return np.repeat(volume[None], depth, axis=0), inside
 
 
-def scan(geometry, *, hardened=True, noise=0.004):
+def scan(geometry, *, hardened=True, noise=0.004, denser_outside=0.0):
     volume, _ = bone()
+    y, x = np.mgrid[:COLS, :COLS] - (COLS - 1) / 2
+    volume = volume * (1 + denser_outside * np.hypot(y, x) / 25).astype(np.float32)
     grid = VolumeGrid(volume.shape, VOXEL)
     lengths = project(torch.from_numpy(volume), scan_geometry(geometry), grid).numpy().astype(np.float64)
     p = lengths
@@ -84,6 +86,26 @@ def test_noise_does_not_bias_the_fit():
     geometry = acquisition()
     found = [fit_cupping(scan(geometry, noise=n), geometry, smoothing_px=1.0).found[1] for n in (0.0, 0.02)]
     assert found[1] == pytest.approx(found[0], rel=0.12)
+
+
+def test_the_uncertainty_covers_rings():
+    geometry = acquisition()
+    clean = scan(geometry, noise=0.0)
+    truth = fit_cupping(clean, geometry).found[1]
+    errors = []
+    for seed in range(8):
+        rings = np.random.default_rng(seed).normal(0, 0.02, (1, ROWS, COLS)).astype(np.float32)
+        fit = fit_cupping(clean + rings, geometry)
+        errors.append((fit.found[1] - truth) / fit.statistical[0])
+    assert np.sqrt(np.mean(np.square(errors))) < 1.15
+
+
+def test_bone_that_really_is_a_little_denser_outside_is_left_alone():
+    geometry = acquisition()
+    fit = fit_cupping(scan(geometry, hardened=False, denser_outside=0.01), geometry)
+    assert not fit.applied
+    assert fit.coefficients == (1.0, 0.0)
+    assert abs(fit.found[1]) < 2 * fit.uncertainty[0]
 
 
 def test_brightness_that_grows_outwards_for_another_reason_is_refused():
