@@ -3,6 +3,7 @@
 Rates are for one CPU core and were measured on a two-core machine without a GPU.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 BYTES_FLOAT = 4
@@ -48,24 +49,30 @@ def needs(
     rows: int,
     cols: int,
     bytes_per_pixel: int,
+    shape: tuple[int, int, int] | None = None,
     splits: int = 4,
     denoise: bool = True,
+    superres_factor: int | None = None,
     memory_budget_gb: float = 4.0,
     cores: int = 1,
 ) -> Needs:
-    """Estimate a run on one scan, reconstructed on its natural grid (rows, cols, cols).
+    """Estimate a run on one scan.
 
     Args:
         views: projections.
         rows: detector rows.
         cols: detector columns.
         bytes_per_pixel: of the raw frames.
+        shape: voxels (z, y, x) of the volume; the natural grid (rows, cols, cols) when None.
         splits: sub-reconstructions for Noise2Inverse.
-        denoise: whether networks are trained and applied.
+        denoise: whether Noise2Inverse is trained and applied.
+        superres_factor: how many times finer the super-resolved volume is; None for none.
         memory_budget_gb: the budget given to the reconstruction, 1e9 bytes.
         cores: that the run may use.
     """
-    pixels, voxels = float(views) * rows * cols, float(rows) * cols * cols
+    pixels, voxels = float(views) * rows * cols, float(math.prod(shape or (rows, cols, cols)))
+    fine = voxels * superres_factor**3 if superres_factor else 0.0
+    measured = (2 if denoise else 1) * voxels + fine
     volume = BYTES_FLOAT * voxels / 1e9
     disk = {
         "raw": pixels * bytes_per_pixel / 1e9,
@@ -73,7 +80,8 @@ def needs(
         "volume": volume,
         "splits": splits * volume if denoise else 0.0,
         "denoised": volume if denoise else 0.0,
-        "masks": (2 if denoise else 1) * voxels / 1e9,
+        "superres": BYTES_FLOAT * fine / 1e9,
+        "masks": measured / 1e9,
     }
     updates = views * voxels
     side = min(cols, TRIAL_COLS)
@@ -85,13 +93,14 @@ def needs(
         "align, cupping": 2 * trials / (BACKPROJECTED_PER_S * cores),
         "fdk": updates / (BACKPROJECTED_PER_S * cores),
         "n2i": (TRAINING_S + updates / BACKPROJECTED_PER_S / cores + voxels / DENOISED_PIXELS_PER_S / cores) * denoise,
-        "segment, morphometry": (2 if denoise else 1) * voxels / MEASURED_VOXELS_PER_S,
+        "super-resolution": (TRAINING_S + fine / DENOISED_PIXELS_PER_S / cores) * bool(fine),
+        "segment, morphometry": measured / MEASURED_VOXELS_PER_S,
     }
-    memory = BASE_BYTES + max(memory_budget_gb * 1e9, FLATFIELD_BUDGET_BYTES, 3 * BYTES_FLOAT * voxels)
-    smallest = BASE_BYTES + 4 * BYTES_FLOAT * (pixels + voxels)
+    memory = BASE_BYTES + max(memory_budget_gb * 1e9, FLATFIELD_BUDGET_BYTES, 3 * BYTES_FLOAT * max(voxels, fine))
+    smallest = BASE_BYTES + 4 * BYTES_FLOAT * (pixels + max(voxels, fine))
     return Needs(
-        disk_gb={name: round(size, 3) for name, size in disk.items()},
-        disk_peak_gb=round(sum(disk.values()), 3),
+        disk_gb={name: round(size, 6) for name, size in disk.items()},
+        disk_peak_gb=round(sum(disk.values()), 6),
         memory_gb=round(min(memory, smallest) / 1e9, 2),
         seconds={name: round(value, 1) for name, value in seconds.items()},
         seconds_total=round(sum(seconds.values()), 1),

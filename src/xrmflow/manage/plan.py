@@ -117,8 +117,12 @@ class Plan:
         return [name for name in self.settings.measure if possible[name]]
 
     def cards(self, n2i: str, sr: str) -> list[str]:
-        """Model cards of the networks trained in this run, for the report."""
-        return [n2i] * self.trains_n2i + [sr] * self.trains_sr
+        """Model cards for the report: of the networks trained in this run, and those beside weights trained earlier."""
+        wanted = {"n2i": bool({"denoised", "superres"} & set(self.settings.measure))}
+        wanted["sr"] = "superres" in self.settings.measure
+        weights = {"n2i": self.settings.trained_n2i, "sr": self.settings.trained_sr}
+        earlier = [str(Path(path).with_suffix(".json")) for name, path in weights.items() if path and wanted[name]]
+        return [n2i] * self.trains_n2i + [sr] * self.trains_sr + [card for card in earlier if Path(card).is_file()]
 
     # params of the rules -----------------------------------------------------------------------------------------
 
@@ -180,9 +184,11 @@ class Plan:
 
         unfinished = [scan for scan in self.scans if not (results / scan / "report.html").exists()]
         sources = {scan.scan: scan.source for scan in self.scans.values()}
-        keep = self.settings.storage.keep
+        finer = [scan for scan in unfinished if self.is_superresolved(scan)]
         try:
-            check_free_space(results, sources, self.settings.ingest, keep=keep, unfinished=unfinished)
+            check_free_space(
+                results, sources, self.settings, unfinished=unfinished, denoised=self.has_n2i, superresolved=finer
+            )
         except UserError as error:
             fault(error)
 
