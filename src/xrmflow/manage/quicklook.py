@@ -8,6 +8,7 @@ from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.config.ingest import IngestSection
+from xrmflow.correction.defects import defects_in_flat, fill
 from xrmflow.correction.outliers import find_outliers, replace_outliers
 from xrmflow.correction.references import estimated_flat
 from xrmflow.correction.transmission import line_integrals, open_beam, transmission
@@ -18,6 +19,7 @@ from xrmflow.io.raw_scan import RawScan
 from xrmflow.reconstruction.fdk import fdk
 from xrmflow.reconstruction.grids import region_grid
 
+DEAD_PIXEL_TOLERANCE = 0.5
 OUTLIER_SIGMAS = 8.0
 
 
@@ -132,7 +134,9 @@ def _line_integrals(counts: np.ndarray, scan: RawScan, params: IngestSection, bi
     exposure_s, flat_exposure_s = exposures(scan, params)
     ratio = exposure_s / flat_exposure_s if exposure_s and flat_exposure_s else 1.0
     offset = 0.0 if dark is None else dark
-    return line_integrals(_without_zingers(transmission(data, offset, open_beam(flat, offset, exposure_ratio=ratio))))
+    beam = open_beam(flat, offset, exposure_ratio=ratio)
+    dead = defects_in_flat(beam, tolerance=DEAD_PIXEL_TOLERANCE)
+    return line_integrals(_without_zingers(fill(transmission(data, offset, beam), dead)))
 
 
 def _without_zingers(transmitted: Tensor) -> Tensor:
