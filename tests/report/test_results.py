@@ -3,6 +3,7 @@
 import pytest
 
 from xrmflow.errors import StoreError
+from xrmflow.io.documents import read_document, write_document
 from xrmflow.report.results import open_results
 
 
@@ -30,6 +31,7 @@ def test_a_measured_scan_is_not_called_simulated(minimal):
         ("cupping", b"{"),
         ("flatfield", b"{"),
         ("views", b"PK no archive"),
+        ("validation", b"scan,check\nmouse\n"),
         ("validation", None),
     ],
 )
@@ -39,6 +41,12 @@ def test_a_damaged_or_missing_file_is_named(full, tmp_path, name, content):
         path.write_bytes(content)
     with pytest.raises(StoreError, match="damaged"):
         open_results(scan="s", **(full.paths | {name: path}))
+
+
+def test_cards_are_named_after_what_their_network_does(full, tmp_path):
+    card = read_document(full.paths["models"][1], "model")
+    write_document(tmp_path / "ours.json", kind="model", payload={**card, "task": "sr"}, provenance={})
+    assert list(open_results(scan="s", **(full.paths | {"models": [tmp_path / "ours.json"]})).models) == ["sr"]
 
 
 def test_a_wrong_quantity_is_refused(full):

@@ -1,6 +1,5 @@
 """The results of one scan, opened: the only part of the report that reads files."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import read_document
 from xrmflow.io.manifest import store_folder
 from xrmflow.io.stores import Volume, open_volume
+from xrmflow.io.tables import read_table
 
 Row = dict[str, str]
 
@@ -127,11 +127,11 @@ def open_results(
         cupping_slices=_read_arrays(cupping_slices),
         volumes=_in_order({_stem(path): open_volume(path, QUANTITIES) for path in volumes}),
         bones=_in_order({_stem(path): open_volume(path, "label") for path in bones}),
-        metrics=_in_order({_stem(path): _read_rows(path) for path in tables}),
-        slices=_in_order({_stem(path): _read_rows(path) for path in slice_tables}),
-        lacunae=_in_order({_stem(path): _read_rows(path) for path in lacuna_tables}),
-        models={Path(path).stem: read_document(path, "model") for path in models},
-        validation=_read_rows(validation) if validation else [],
+        metrics=_in_order({_stem(path): read_table(path) for path in tables}),
+        slices=_in_order({_stem(path): read_table(path) for path in slice_tables}),
+        lacunae=_in_order({_stem(path): read_table(path) for path in lacuna_tables}),
+        models=_read_cards(models),
+        validation=read_table(validation) if validation else [],
     )
 
 
@@ -153,12 +153,10 @@ def _in_order(found: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _read_rows(path: Path) -> list[Row]:
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            return [dict(row) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StoreError(f"{path}: not a readable table ({error}); run the stage that writes it again") from None
+def _read_cards(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Model cards by what their network does, whatever their files are called."""
+    cards = [(Path(path).stem, read_document(path, "model")) for path in paths]
+    return {card.get("task", stem): card for stem, card in cards}
 
 
 def _read_arrays(path: Path | None) -> dict[str, np.ndarray]:
