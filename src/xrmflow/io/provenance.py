@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,9 +37,19 @@ def provenance(*, stage: str, params: Section | None = None, inputs: dict[str, A
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-        "device": os.environ.get("XRMFLOW_DEVICE", "auto"),
+        "device_asked": os.environ.get("XRMFLOW_DEVICE", "auto"),
+        "device": _device(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _device() -> str | None:
+    """What the numerics ran on, as `xrmflow.io.device.pick` decides; None for a stage that never loaded torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    asked = os.environ.get("XRMFLOW_DEVICE", "auto")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _identify(value: Any) -> Any:

@@ -71,7 +71,7 @@ def provenance(results: Results) -> list[Block]:
             p.get("lineage") or "not recorded",
             p.get("finished"),
             p.get("xrmflow"),
-            p.get("device"),
+            p.get("device") or ("no choice" if "device_asked" in p else None),
             inputs,
         )
         rows.append([Cell(str(text or "not recorded")) for text in cells])
