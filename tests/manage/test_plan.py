@@ -1,0 +1,44 @@
+"""What the rules are told: which model cards the report shows."""
+
+import pytest
+
+from xrmflow.manage.plan import load_plan
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A function that plans a run of one scan, with settings in addition to the defaults."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mouse.txrm").touch()
+    (tmp_path / "scans.tsv").write_text("scan\tsource\trole\nmouse\tmouse.txrm\ttrain\n")
+
+    def planned(text=""):
+        (tmp_path / "config.yaml").write_text(text)
+        return load_plan(str(tmp_path / "config.yaml"))
+
+    return planned
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Weights of an earlier run, one of them with its card beside it."""
+    for name in ("mine.safetensors", "mine.json", "other.safetensors"):
+        (tmp_path / name).touch()
+
+
+def test_the_card_of_the_network_trained_here_is_shown(plan):
+    assert plan().cards("n2i.json", "sr.json") == ["n2i.json"]
+
+
+@pytest.mark.usefixtures("earlier")
+def test_the_cards_beside_weights_trained_earlier_are_shown(plan):
+    assert plan("trained_n2i: mine.safetensors").cards("n2i.json", "sr.json") == ["mine.json"]
+    assert plan("trained_sr: mine.safetensors").cards("n2i.json", "sr.json") == ["n2i.json", "mine.json"]
+    assert plan("trained_n2i: other.safetensors").cards("n2i.json", "sr.json") == []
+
+
+@pytest.mark.usefixtures("earlier")
+def test_networks_that_are_not_applied_have_no_card(plan):
+    assert plan("trained_n2i: mine.safetensors\nmeasure: [volume]").cards("n2i.json", "sr.json") == []
+    text = "trained_sr: mine.safetensors\nmeasure: [volume, denoised]"
+    assert plan(text).cards("n2i.json", "sr.json") == ["n2i.json"]
