@@ -10,7 +10,8 @@ from xrmflow.phantom.object import BONE
 from xrmflow.phantom.scan import object_margin, simulate_scan, true_acquisition
 from xrmflow.phantom.truth import coarse_attenuation
 from xrmflow.projectors.transform import project
-from xrmflow.reconstruction.fdk import fdk, natural_grid
+from xrmflow.reconstruction.fdk import fdk
+from xrmflow.reconstruction.grids import natural_grid
 
 INNER = slice(5, -5)
 

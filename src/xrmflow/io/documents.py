@@ -47,8 +47,3 @@ def read_document(path: Path | str, kind: str) -> dict[str, Any]:
     if document.get("schema_version", 0) > SCHEMA_VERSION:
         raise StoreError(f"{path}: written by a newer version (schema {document['schema_version']}); update xrmflow")
     return document
-
-
-def document_provenance(path: Path | str) -> dict[str, Any]:
-    """The provenance of a document of any kind."""
-    return json.loads(Path(path).read_text())["provenance"]

@@ -22,7 +22,8 @@ from xrmflow.phantom.object import BONE, CANAL, LACUNA, OUTSIDE, Bone, coarsened
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
 from xrmflow.phantom.scan import OBJECT_FACTOR, ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
 from xrmflow.phantom.truth import coarse_attenuation, truth_record
-from xrmflow.reconstruction.fdk import fdk_slabs, natural_grid
+from xrmflow.reconstruction.fdk import fdk_slabs
+from xrmflow.reconstruction.grids import natural_grid
 
 SLAB = 16
 SUFFIXES = {"txrm": ".txrm", "data_exchange": ".h5"}

@@ -75,9 +75,7 @@ def _sections(
         Section(
             "truth", f"Comparison with the truth{' (SIMULATED)' if results.simulated else ''}", bone.truth(results)
         ),
-        Section(
-            "bone", "Segmentation", [*bone.grey_levels(results, shown), *bone.masks(results, shown, window, params)]
-        ),
+        Section("bone", "Segmentation", _segmentation(results, shown, window, params)),
         Section("distributions", "Distributions", bone.distributions(results)),
         Section("detector", "Detector correction", corrections.detector(results, params)),
         Section("centre", "Centre of rotation", corrections.centre(results, params)),
