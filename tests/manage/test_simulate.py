@@ -11,7 +11,7 @@ from xrmflow.io.read_dataexchange import read_dataexchange
 from xrmflow.io.read_txrm import read_txrm
 from xrmflow.io.stores import open_volume
 from xrmflow.manage import simulate as module
-from xrmflow.phantom.object import LACUNA
+from xrmflow.metrics.labels import LACUNA
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Specimen
 
 

@@ -5,10 +5,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.lacunae import measure_lacunae
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA, MARROW, OUTSIDE, Recipe, drop_specks, segment
+from xrmflow.morphometry.segmentation import Recipe, drop_specks, segment
 from xrmflow.morphometry.segmented import Options, Segmented
 
 SHAPE = (40, 64, 64)

@@ -4,18 +4,9 @@ import pytest
 from scipy import ndimage
 
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.phantom.materials import attenuation_per_mm, bone_attenuation_per_mm
-from xrmflow.phantom.object import (
-    BONE,
-    CANAL,
-    LACUNA,
-    MARROW,
-    OUTSIDE,
-    coarsened,
-    coordinates_mm,
-    make_bone,
-    volume_fractions,
-)
+from xrmflow.phantom.object import coarsened, coordinates_mm, make_bone, volume_fractions
 from xrmflow.phantom.truth import coarse_attenuation, cortical_thickness_um
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from xrmflow.geometry.scan import scan_geometry
+from xrmflow.metrics.labels import BONE
 from xrmflow.phantom import scan as module
-from xrmflow.phantom.object import BONE
 from xrmflow.phantom.scan import object_margin, simulate_scan, true_acquisition
 from xrmflow.phantom.truth import coarse_attenuation
 from xrmflow.projectors.transform import project

@@ -16,9 +16,10 @@ from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.simulated_run import write_run
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA, OUTSIDE
 from xrmflow.morphometry.thickness import local_thickness
 from xrmflow.phantom.detector import dark_subtracted
-from xrmflow.phantom.object import BONE, CANAL, LACUNA, OUTSIDE, Bone, coarsened, cube_means, make_bone
+from xrmflow.phantom.object import Bone, coarsened, cube_means, make_bone
 from xrmflow.phantom.presets import PRESETS, PlannedScan, Preset, Specimen
 from xrmflow.phantom.scan import OBJECT_FACTOR, ScanRecipe, SimulatedScan, object_grid, object_margin, simulate_scan
 from xrmflow.phantom.truth import coarse_attenuation, truth_record

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from xrmflow.metrics.labels import BONE, OUTSIDE
 from xrmflow.morphometry.grey import bone_share
 from xrmflow.morphometry.lacuna_rows import lacuna_rows, per_lacuna
 from xrmflow.morphometry.lacunae import Lacuna, measure_lacunae
 from xrmflow.morphometry.masks import eroded
 from xrmflow.morphometry.rows import Row, fraction_name, noted, row, uncalibrated
-from xrmflow.morphometry.segmentation import BONE, OUTSIDE
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.structure import structure_rows
 

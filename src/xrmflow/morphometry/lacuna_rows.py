@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA
 from xrmflow.morphometry.lacunae import Lacuna
 from xrmflow.morphometry.rows import LACUNA_COLUMNS, Row, noted, row, uncalibrated
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA
 from xrmflow.morphometry.segmented import Options, Segmented
 
 

@@ -6,9 +6,9 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
+from xrmflow.metrics.labels import BONE, LACUNA, OUTSIDE
 from xrmflow.morphometry.masks import dilated
 from xrmflow.morphometry.pores import grow, moments, touches_ends
-from xrmflow.morphometry.segmentation import BONE, LACUNA, OUTSIDE
 
 RING = 2
 """Voxels of bone beyond a lacuna's blurred edge from which its surrounding bone's grey is taken."""

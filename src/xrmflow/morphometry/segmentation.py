@@ -6,13 +6,12 @@ from typing import Any, Literal
 import cc3d
 import numpy as np
 
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.morphometry.envelope import keep_slices, periosteal_envelope
 from xrmflow.morphometry.grey import Levels, edge_blur, midpoint, otsu, phase_levels, smooth
 from xrmflow.morphometry.pores import Gates, Pores, find_pores
 from xrmflow.morphometry.scale import Scale
 
-OUTSIDE, MARROW, BONE, LACUNA, CANAL = 0, 1, 2, 3, 4
-LABELS = {"outside": OUTSIDE, "marrow": MARROW, "bone": BONE, "lacuna": LACUNA, "canal": CANAL}
 Method = Literal["midpoint", "otsu", "attenuation_per_cm", "attenuation_per_mm", "density_mgha_per_cm3", "grey"]
 Note = dict[str, str]
 
@@ -83,7 +82,7 @@ class Segmentation:
     """Labels and how they came about.
 
     Attributes:
-        labels: (z, y, x) uint8, values as in `LABELS`; 0 outside the volume of interest.
+        labels: (z, y, x) uint8, values of `xrmflow.metrics.labels`; 0 outside the volume of interest.
         context: the same without the cut to slices or mask: what measurements near the edge need to see.
         record: JSON-ready; units in the names.
     """

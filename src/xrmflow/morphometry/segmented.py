@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from xrmflow.metrics.labels import OUTSIDE
 from xrmflow.morphometry.grey import Levels, smooth
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.segmentation import OUTSIDE
 
 
 @dataclass(frozen=True)

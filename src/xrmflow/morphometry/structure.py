@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.morphometry.envelope import cortex_of
 from xrmflow.morphometry.rows import Row, noted, row, uncalibrated
-from xrmflow.morphometry.segmentation import BONE, CANAL, LACUNA, MARROW, OUTSIDE
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.thickness import local_thickness
 

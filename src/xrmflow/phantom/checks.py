@@ -7,8 +7,8 @@ import numpy as np
 
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.metrics.images import psnr
+from xrmflow.metrics.labels import BONE, OUTSIDE
 from xrmflow.phantom.comparison import best_gaussian, best_non_local_means, cubic_upsampled, detected, solid
-from xrmflow.phantom.object import BONE, OUTSIDE
 
 Row = dict[str, Any]
 COLUMNS = ("scan", "volume", "check", "value", "truth", "unit", "difference", "limit", "passed", "note")

@@ -14,13 +14,12 @@ import numpy as np
 
 from xrmflow.arrays import Track, blocks, untracked
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.metrics.labels import BONE, CANAL, LABELS, LACUNA, MARROW, OUTSIDE
 from xrmflow.phantom.materials import DENSITY_G_PER_CM3, attenuation_per_mm
 from xrmflow.phantom.pores import Canal, Lacuna, box_around, random_canals, random_lacunae, stamp
 from xrmflow.phantom.shaft import EllipticCylinder, Shaft, covered, random_wall
 from xrmflow.phantom.texture import SmoothField, banded_field
 
-OUTSIDE, MARROW, BONE, LACUNA, CANAL = 0, 1, 2, 3, 4
-LABELS = {"outside": OUTSIDE, "marrow": MARROW, "bone": BONE, "lacuna": LACUNA, "canal": CANAL}
 SLAB = 16
 
 
@@ -75,7 +74,7 @@ class Bone:
         grid: the sampling; taller than the field of view by `margin` voxels at each end.
         margin: voxels.
         mineral: (z, y, x) float32 volume fraction of hydroxyapatite.
-        labels: (z, y, x) uint8, values as in `LABELS`: what fills most of the voxel. "marrow" is all soft tissue
+        labels: (z, y, x) uint8, values of `xrmflow.metrics.labels`: what fills most of the voxel. "marrow" is all soft tissue
             inside the periosteum, "outside" everything beyond it.
         tissue: the soft tissue's outline.
         shaft, canals, lacunae: the analytic parts; the lacunae of the whole grid.

@@ -17,9 +17,10 @@ from xrmflow.arrays import Track, untracked
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.metrics.labels import OUTSIDE
 from xrmflow.phantom.detector import Detector, DetectorRecipe, binned, blur, make_detector
 from xrmflow.phantom.materials import Material, attenuation_per_mm
-from xrmflow.phantom.object import OUTSIDE, Bone
+from xrmflow.phantom.object import Bone
 from xrmflow.phantom.spectrum import DetectedSpectrum, detected_spectrum, monochromatic
 from xrmflow.projectors.transform import project
 

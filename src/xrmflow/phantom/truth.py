@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from xrmflow.metrics.labels import LABELS
 from xrmflow.phantom.materials import attenuation_per_mm, bone_attenuation_per_mm
-from xrmflow.phantom.object import LABELS, Bone, cube_means, volume_fractions
+from xrmflow.phantom.object import Bone, cube_means, volume_fractions
 from xrmflow.phantom.scan import SimulatedScan
 
 EFFECTIVE_ENERGY = (

@@ -7,9 +7,10 @@ import numpy as np
 
 from xrmflow.config.report import ReportSection
 from xrmflow.io.stores import Volume
+from xrmflow.metrics.labels import BONE, LACUNA
 from xrmflow.report import plots
 from xrmflow.report.blocks import Block, Cell, Gallery, NotRun, Picture, Plot, Table, Text
-from xrmflow.report.images import BONE, LACUNA, busiest, overlay, window
+from xrmflow.report.images import busiest, overlay, window
 from xrmflow.report.methods import threshold_of
 from xrmflow.report.numbers import Comparison, as_csv, column, compare, difference_cell, parse, passed, unit, value_cell
 from xrmflow.report.results import Results, Row, display_name

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from xrmflow.metrics.labels import BONE, CANAL, LACUNA
 from xrmflow.report.blocks import Picture
 
-BONE, LACUNA, CANAL = 2, 3, 4
 OUTLINES = {BONE: (255, 176, 32), LACUNA: (64, 208, 255), CANAL: (255, 96, 168)}
 SHARP_BELOW_PX = 400
 
