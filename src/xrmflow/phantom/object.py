@@ -74,8 +74,8 @@ class Bone:
         grid: the sampling; taller than the field of view by `margin` voxels at each end.
         margin: voxels.
         mineral: (z, y, x) float32 volume fraction of hydroxyapatite.
-        labels: (z, y, x) uint8, values of `xrmflow.metrics.labels`: what fills most of the voxel. "marrow" is all soft tissue
-            inside the periosteum, "outside" everything beyond it.
+        labels: (z, y, x) uint8, values of `xrmflow.metrics.labels`: what fills most of the voxel. "marrow" is all soft
+            tissue inside the periosteum, "outside" everything beyond it.
         tissue: the soft tissue's outline.
         shaft, canals, lacunae: the analytic parts; the lacunae of the whole grid.
     """
