@@ -5,11 +5,13 @@ Numerics ask for blocks of it and never know where the block comes from.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
+Already = Literal["counts", "transmission", "line_integral"]
+"""What the recorded numbers of a scan are: a vendor may have done some of the corrections."""
 
 
 class Reader(Protocol):

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
+from xrmflow.arrays import Already, Reader, Track, Writer, as_float32, blocks, untracked
 from xrmflow.correction import air, defects, outliers, rings
 from xrmflow.correction.references import References
-from xrmflow.correction.steps import Already, Steps
+from xrmflow.correction.steps import Steps
 from xrmflow.correction.transmission import line_integrals, transmission
 
 LOW_PHOTONS = 100.0

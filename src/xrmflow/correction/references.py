@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, as_float32
-from xrmflow.correction.steps import Already, Steps
+from xrmflow.arrays import Already, Reader, as_float32
+from xrmflow.correction.steps import Steps
 from xrmflow.correction.transmission import open_beam
 from xrmflow.errors import RawFileError
 

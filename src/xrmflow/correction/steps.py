@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Already = Literal["counts", "transmission", "line_integral"]
-
 
 @dataclass(frozen=True)
 class Steps:

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xrmflow.arrays import Reader
-from xrmflow.correction.steps import Already
+from xrmflow.arrays import Already, Reader
 
 LONGEST_PX = 1024
 SINOGRAM_VIEWS = 720

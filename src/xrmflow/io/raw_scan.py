@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xrmflow.arrays import Reader
+from xrmflow.arrays import Already, Reader
 from xrmflow.geometry.acquisition import Beam
 
 Severity = Literal["info", "assumption", "warning", "missing"]
-Already = Literal["counts", "transmission", "line_integral"]
 RowOrder = Literal["bottom_up", "top_down"]
 
 

@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from xrmflow.arrays import Reader
+from xrmflow.arrays import Already, Reader
 from xrmflow.errors import RawFileError
 from xrmflow.geometry.acquisition import Beam
 from xrmflow.io.ole import Container
-from xrmflow.io.raw_scan import Already, Frames, Note, RawScan
+from xrmflow.io.raw_scan import Frames, Note, RawScan
 from xrmflow.io.txrm_metadata import read_metadata
 
 DATA_TYPES = {
