@@ -4,8 +4,11 @@
 import os
 import shlex
 import sys
+from functools import cache
+from pathlib import Path
 
 from xrmflow.manage.plan import load_plan
+from xrmflow.manage.sources import files_of
 
 PLAN = load_plan(config.get("settings", "config/config.yaml"))
 
@@ -65,6 +68,17 @@ def lineage(stage):
 
 def source(wildcards):
     return PLAN.scans[wildcards.scan].source
+
+
+@cache
+def files_of_scan(scan):
+    """The files a scan is read from beside its source: looked up once, because Snakemake asks often."""
+    source = Path(PLAN.scans[scan].source)
+    return [str(file) for file in files_of(source, PLAN.settings.ingest) if file != source]
+
+
+def files(wildcards):
+    return files_of_scan(wildcards.scan)
 
 
 def truth(wildcards):

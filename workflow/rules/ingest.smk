@@ -4,6 +4,7 @@
 rule ingest:
     input:
         source=source,
+        files=files,
     output:
         raw=kept(RAW, "all"),
     log:

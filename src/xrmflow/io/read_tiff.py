@@ -31,9 +31,7 @@ def read_tiff(path: Path, params: IngestSection) -> RawScan:
     Raises:
         RawFileError: no frames, frames of several sizes, colour images, or a damaged file.
     """
-    folder = path if path.is_dir() else path.parent
-    flat_files, dark_files = (_matching(folder, pattern) for pattern in (params.flat_files, params.dark_files))
-    files = _projection_files(path, params, set(flat_files + dark_files))
+    files, flat_files, dark_files = stack_files(path, params)
     notes = [Note("missing", f"{what}: the format has none") for what in ("energy", "distances", "shifts")]
     suspects = [file.name for file in files if REFERENCE_WORDS.search(file.name)] if len(files) > 1 else []
     if suspects:
@@ -54,6 +52,17 @@ def read_tiff(path: Path, params: IngestSection) -> RawScan:
         row_order="top_down",
         notes=tuple(notes),
     )
+
+
+def stack_files(path: Path, params: IngestSection) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files of projections, flats and darks, in natural order; none of them is opened.
+
+    Raises:
+        RawFileError: no projections.
+    """
+    folder = path if path.is_dir() else path.parent
+    flats, darks = (_matching(folder, pattern) for pattern in (params.flat_files, params.dark_files))
+    return _projection_files(path, params, set(flats + darks)), flats, darks
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
