@@ -8,7 +8,16 @@ import torch
 
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.reconstruction.weights import angular_steps, cosine_weights, fan_angles, parker, scanned_arc, view_weights
+from xrmflow.reconstruction.weights import (
+    angular_steps,
+    cosine_weights,
+    fan_angles,
+    is_offset,
+    missing_columns,
+    parker,
+    scanned_arc,
+    view_weights,
+)
 
 
 def degrees(*values):
@@ -121,3 +130,33 @@ def test_opposite_views_of_a_full_turn_share_their_weight():
 def test_one_view_is_not_a_scan():
     with pytest.raises(ValueError, match="geometry: expected at least 2 views"):
         view_weights(scan([0.0]))
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+@pytest.mark.parametrize("centre", [6.0, 24.5])
+def test_both_measurements_of_an_offset_scan_add_up_to_one(beam, centre):
+    """The ray at distance s from the axis is seen again, half a turn later, at -s."""
+    geometry = scan(np.arange(0, 360, 4.0), beam, centre_px=centre)
+    weights = view_weights(geometry)[0] * (1.5 if beam == "parallel" else 1.0) / math.radians(4.0)
+    near = min(centre, 32 - centre)
+    s = torch.arange(33) - centre
+    both = s.abs() <= near
+    order = torch.argsort(s[both])
+    pairs = weights[both][order] + weights[both][order].flip(0)
+    torch.testing.assert_close(pairs, torch.ones_like(pairs), rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights[~both], torch.ones(int((~both).sum())), rtol=0, atol=1e-5)
+
+
+def test_the_detector_is_made_as_wide_on_both_sides_of_the_axis():
+    assert missing_columns(scan(np.arange(0, 360, 4.0), centre_px=6.0)) == (20, 0)
+    assert missing_columns(scan(np.arange(0, 360, 4.0), centre_px=24.5)) == (0, 17)
+
+
+@pytest.mark.parametrize(
+    ("angles", "centre"),
+    [(np.arange(0, 360, 4.0), 16.0), (np.arange(0, 360, 4.0), 17.5), (np.arange(0, 201, 4.0), 6.0)],
+)
+def test_a_nearly_centred_or_short_scan_is_not_an_offset_scan(angles, centre):
+    geometry = scan(angles, centre_px=centre)
+    assert not is_offset(geometry)
+    assert missing_columns(geometry) == (0, 0)

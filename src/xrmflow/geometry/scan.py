@@ -61,6 +61,10 @@ class ScanGeometry:
         moved = self.detector + self.v * ((start + stop - 1) / 2 - (self.rows - 1) / 2)
         return replace(self, detector=moved, rows=stop - start)
 
+    def widened(self, before: int, after: int) -> "ScanGeometry":
+        """The same scan on a detector with this many columns more, before the first and after the last."""
+        return replace(self, detector=self.detector + self.u * ((after - before) / 2), cols=before + self.cols + after)
+
 
 def scan_geometry(
     acquisition: Acquisition,

@@ -16,7 +16,7 @@ from xrmflow.projectors.transform import add_backprojection, backproject
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
 from xrmflow.reconstruction.grids import natural_grid as natural_grid
 from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
-from xrmflow.reconstruction.weights import cosine_weights, view_weights
+from xrmflow.reconstruction.weights import cosine_weights, missing_columns, view_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ def fdk(
 ) -> Tensor:
     """Attenuation from line integrals by filtered backprojection.
 
-    Full turns, short scans (Parker weights) and parallel scans are told apart by their angles; shifts, roll and tilt
-    of the detector are part of the geometry. Rows are filtered as they are recorded, also where the detector is
+    Full turns, short scans (Parker weights) and parallel scans are told apart by their angles, a full turn with an
+    offset detector (Wang weights) by how far its rows reach on both sides of the axis; shifts, roll and tilt of the
+    detector are part of the geometry. Rows are filtered as they are recorded, also where the detector is
     rolled or tilted.
 
     Args:
@@ -51,12 +52,21 @@ def fdk(
     expected = (geometry.views, geometry.rows, geometry.cols)
     if tuple(projections.shape) != expected:
         raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
-    filtered = filter_views(projections, geometry, view_weights(geometry), window=window, truncation_px=truncation_px)
-    return backproject(filtered, geometry, grid)
+    added = missing_columns(geometry)
+    filtered = filter_views(
+        projections, geometry, view_weights(geometry), window=window, truncation_px=truncation_px, added=added
+    )
+    return backproject(filtered, geometry.widened(*added), grid)
 
 
 def filter_views(
-    projections: Tensor, geometry: ScanGeometry, weights: Tensor, *, window: Window, truncation_px: int
+    projections: Tensor,
+    geometry: ScanGeometry,
+    weights: Tensor,
+    *,
+    window: Window,
+    truncation_px: int,
+    added: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Weighted and ramp-filtered projections of some views and rows, ready for `backproject`.
 
@@ -66,14 +76,17 @@ def filter_views(
         weights: (view, col), from `view_weights` of the whole scan, these views of it.
         window: as in `fdk`.
         truncation_px: as in `fdk`.
+        added: columns without data to filter beyond the first and the last, from `missing_columns`.
 
     Returns:
-        (view, row, col), per mm.
+        (view, row, added + col + added), per mm.
     """
     weighted = projections * cosine_weights(geometry).to(projections) * weights[:, None, :].to(projections)
     extended = extend_rows(weighted, truncation_px)
+    if any(added):
+        extended = torch.nn.functional.pad(extended, added)
     filtered = ramp_filter(extended, window=window)
-    return filtered[..., truncation_px : truncation_px + geometry.cols]
+    return filtered[..., truncation_px : truncation_px + geometry.cols + sum(added)]
 
 
 def fdk_slabs(
@@ -111,11 +124,13 @@ def fdk_slabs(
         SettingsError: too small a budget for a single slice.
     """
     _check_shapes(projections, volume, geometry, grid)
-    matrices = voxel_to_pixel(geometry, grid)
+    added = missing_columns(geometry)
+    wide = geometry.widened(*added)
+    matrices = voxel_to_pixel(wide, grid)
     plan = plan_slabs(
         matrices.numpy(),
         grid,
-        detector=(geometry.rows, geometry.cols),
+        detector=(wide.rows, wide.cols),
         memory_bytes=memory_gb * 1e9,
         truncation_px=truncation_px,
     )
@@ -130,13 +145,16 @@ def fdk_slabs(
                 data = torch.from_numpy(block[part]).to(device)
                 data = (data if prepare is None else prepare(data)).cpu()
                 seen = geometry.with_views(some).with_rows(rows)
-                yield part, filter_views(data, seen, weights[some], window=window, truncation_px=truncation_px).numpy()
+                result = filter_views(
+                    data, seen, weights[some], window=window, truncation_px=truncation_px, added=added
+                )
+                yield part, result.numpy()
 
-    windows = _Windows(plan, cols=geometry.cols, filtered=filtered)
+    windows = _Windows(plan, cols=wide.cols, filtered=filtered)
     slab = np.empty(0, np.float32)
     for number, views in track(plan.steps, total=len(plan.steps), label="fdk"):
         part = grid.slab(plan.slabs[number])
-        seen = geometry.with_views(views).with_rows(plan.window(number))
+        seen = wide.with_views(views).with_rows(plan.window(number))
         if views.start == 0:
             slab = np.zeros((*part.shape[1:], part.shape[0]), np.float32)
         add_backprojection(
