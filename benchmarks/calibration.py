@@ -44,7 +44,7 @@ class Case:
         c2: found.
         too_dark: mean of uncorrected bone below the monochromatic reference's.
         difference: (outer - inner) / mean of uncorrected bone beyond the reference's own.
-        real_difference: the reference's own: mineral varies by 2 % over a bone.
+        real_difference: the reference's own, from mineral that varies over a bone.
         reduction: of the difference beyond the reference's own; 0 when not applied.
         shape_error: rms relative difference of the means of shells from the reference's, after the best scale.
         scale_error: mean of corrected bone over that of the reference, minus one.
@@ -66,7 +66,7 @@ class Case:
     mono_trusted: bool
 
 
-def random_bone(rng: np.random.Generator) -> BoneRecipe:
+def random_bone(rng: np.random.Generator, mineral_variation: float) -> BoneRecipe:
     """A bone about as thick as a mouse's femur; pores are below the resolution, except the largest canal."""
     outer = rng.uniform(550, 760, 2)
     return BoneRecipe(
@@ -79,6 +79,7 @@ def random_bone(rng: np.random.Generator) -> BoneRecipe:
         trabecular_fraction=float(rng.uniform(0.1, 0.35)),
         lacunae_per_mm3=0.0,
         canal_radius_um=30.0,
+        mineral_variation=mineral_variation,
     )
 
 
@@ -103,9 +104,8 @@ def scan_recipe(tube_kv: int, aluminium_mm: float, options: argparse.Namespace) 
 def cupping_case(seed: int, options: argparse.Namespace) -> Case:
     """Simulate, fit, compare."""
     recipe = scan_recipe(*SPECTRA[seed % len(SPECTRA)], options)
-    bone = make_bone(
-        random_bone(np.random.default_rng([seed, 0])), object_grid(recipe), seed=seed, margin=object_margin(recipe)
-    )
+    shape = random_bone(np.random.default_rng([seed, 0]), options.mineral_variation)
+    bone = make_bone(shape, object_grid(recipe), seed=seed, margin=object_margin(recipe))
     scan = simulate_scan(bone, recipe, seed=seed)
     to_integrals = ToLineIntegrals(_tensor(scan.flats), _tensor(scan.darks), photons_per_count=1.0)
     measured = to_integrals(_tensor(scan.counts)).numpy()
@@ -180,7 +180,7 @@ def summary(cases: list[Case], options: argparse.Namespace, seconds: float) -> d
     return {
         "what": options.what,
         "settings": {
-            **{name: getattr(options, name) for name in ("cases", "seed", "counts", "rows", "views", "degree")},
+            **{name: value for name, value in vars(options).items() if name not in ("what", "each")},
             "cols": 96,
             "voxel_um": 20.0,
             "kv_and_al_mm": SPECTRA,
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--views", type=int, default=240)
     parser.add_argument("--degree", type=int, default=2)
+    parser.add_argument("--mineral-variation", type=float, default=0.02, help="relative, within a bone")
     parser.add_argument("--each", action="store_true", help="print a line for each case first")
     options = parser.parse_args()
     start, cases = time.perf_counter(), []
