@@ -167,13 +167,10 @@ def _against_rtk(
         if done.returncode:
             sys.exit(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the peer ended without a word")
         theirs = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
-        apart = {name: _apart(results[name], folder / f"{name}.npy", grid) for name in ("fdk", "project", "adjoint")}
+        apart = {name: _apart(results[name], folder / f"{name}.npy", grid) for name in JOBS}
     ratios = {f"{name}_ratio": _rounded(statistics.median(theirs[name]) / seconds[name]) for name in JOBS}
-    return ratios | {
-        "rmse_vs_rtk": _rounded(apart["fdk"]),
-        "project_rmse_vs_rtk": _rounded(apart["project"]),
-        "adjoint_rmse_vs_rtk": _rounded(apart["adjoint"]),
-    }
+    others = {f"{name}_rmse_vs_rtk": _rounded(apart[name]) for name in JOBS if name != "fdk"}
+    return ratios | {"rmse_vs_rtk": _rounded(apart["fdk"])} | others
 
 
 def _rtk_views(geometry: ScanGeometry) -> list[list[float]]:

@@ -1,7 +1,7 @@
 """The same tasks with RTK (itk-rtk), in a process of its own; started by benchmarks/projector.py.
 
-python benchmarks/rtk_peer.py FOLDER: reads task.json, volume.npy and projections.npy there, writes fdk.npy,
-project.npy, adjoint.npy and prints CPU seconds of each repeat as one JSON line. Needs only numpy and itk-rtk.
+python benchmarks/rtk_peer.py FOLDER: reads task.json, volume.npy and projections.npy there, writes the result
+of each job, NAME.npy, and prints CPU seconds of each repeat as one JSON line. Needs only numpy and itk-rtk.
 """
 
 import json
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
         for name, job in jobs.items():
             took, result = _run(itk, *job)
             seconds[name].append(took)
-            if name in ("fdk", "adjoint"):
+            if name != "project":
                 result = _turned_back(result)
             np.save(folder / f"{name}.npy", result)
     version = itk.Version.GetITKVersion()
