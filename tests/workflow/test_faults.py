@@ -4,7 +4,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 
 TABLE = "run/results/bone/morphometry/volume.csv"
 
@@ -44,6 +46,22 @@ def test_a_truncated_file_ends_in_one_line_and_loses_nothing(project):
     assert last_error(done.stdout).startswith("error: ingest: ")
     assert "bone.txrm" in last_error(done.stdout)
     assert not (project.root / "run/results/bone/raw.zarr/manifest.json").exists()
+    assert (project.root / TABLE).read_bytes() == before
+
+
+def test_a_scan_without_angles_does_not_stop_the_others(project):
+    """A folder of frames that says nothing of its angles fails in words; what is finished stays as it is."""
+    frames = project.root / "run" / "frames"
+    frames.mkdir()
+    for number in range(4):
+        tifffile.imwrite(frames / f"p{number}.tif", np.full((8, 8), 1000 + number, np.uint16))
+    table = project.root / "run/scans.tsv"
+    table.write_text(table.read_text() + "frames\tframes\ttest\t\t\n")
+    before = (project.root / TABLE).read_bytes()
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "no angles in the file; set ingest.angles_first_deg" in last_error(done.stdout)
+    assert not (project.root / "run/results/frames/raw.zarr").exists()
     assert (project.root / TABLE).read_bytes() == before
 
 

@@ -7,6 +7,7 @@ empty chunks are written, so a missing chunk is damage and never zeros.
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ def _create(
             seal(temporary, described | {"provenance": provenance})
             _publish(temporary, folder)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _discard(temporary)
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -211,6 +212,15 @@ def _publish(temporary: Path, folder: Path) -> None:
         folder.rename(aside)
     temporary.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that chunks may still be written to: after a fault, zarr's other writes go on for a moment."""
+    quiet = 0
+    while quiet < 3 and (quiet or folder.exists()):
+        quiet = 0 if folder.exists() else quiet + 1
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.2)
 
 
 def _sweep(folder: Path) -> None:
