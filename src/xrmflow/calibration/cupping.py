@@ -30,8 +30,8 @@ What it cannot see: hardening by soft tissue that is the same for all bone, and 
 follow. Measured with settings frozen on 24 simulated bones of unseen shape (30 to 80 kV, 1,000 to 10,000 counts, 24
 detector rows; bone 11 to 37 % too dark): outer/inner difference of bone down by 93 to 100 %, median 98; mean
 attenuation of bone within 7 % of the monochromatic truth, median 2.6; six monochromatic scans unchanged. The small,
-noisy
-ones are over-corrected most. Degree 3 is too uncertain at these sizes: it needs more slices.
+noisy ones are over-corrected most. Thicker bones are less kind: see docs/benchmarks.md. Degree 3 is too uncertain at
+these sizes: it needs more slices.
 """
 
 from dataclasses import dataclass, field
