@@ -102,8 +102,8 @@ def _refuse(event: yaml.Event, path: Path) -> None:
     line = event.start_mark.line + 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
         raise SettingsError(f"{path}:{line}: anchors and aliases (&, *) are not accepted; write the value out")
-    if getattr(event, "tag", None):
-        raise SettingsError(f"{path}:{line}: tags ({event.tag}) are not accepted; write a plain value")
+    if tag := getattr(event, "tag", None):
+        raise SettingsError(f"{path}:{line}: tags ({tag}) are not accepted; write a plain value")
 
 
 def _construct(node: yaml.Node, at: Location, lines: dict[Location, int], path: Path) -> Any:

@@ -115,7 +115,9 @@ class Acquisition:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "Acquisition":
         """Read a record written by `to_dict`; raises ValueError naming the field that is wrong."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
         try:
             return cls(**fields)
         except TypeError as error:
