@@ -14,7 +14,6 @@ from xrmflow.projectors.columns import MARGIN
 from xrmflow.projectors.matrices import is_upright, source_distances, voxel_to_pixel
 from xrmflow.projectors.transform import add_backprojection, backproject
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
-from xrmflow.reconstruction.grids import natural_grid as natural_grid
 from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
 from xrmflow.reconstruction.weights import cosine_weights, missing_columns, view_weights
 
