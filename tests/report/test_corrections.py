@@ -7,7 +7,7 @@ import pytest
 
 from xrmflow.config.report import ReportSection
 from xrmflow.report.blocks import Gallery, NotRun
-from xrmflow.report.corrections import centre, detector
+from xrmflow.report.corrections import centre, detector, hardening
 from xrmflow.report.results import open_results
 from xrmflow.report.volumes import display_scale, read_shown, zooms
 
@@ -61,3 +61,11 @@ def test_a_nominal_centre_is_not_shown_as_fitted(full):
     fit = {"method": "none", "trusted": True, "message": "as the settings ask", "sweep": {"centre_px": [], "score": []}}
     (block,) = centre(replace(results, geometry={"fit": fit}, sweep={"centre_px": np.zeros(0)}), ReportSection())
     assert block == NotRun("Centre of rotation", "as the settings ask")
+
+
+@pytest.mark.parametrize(("evaluations", "shown"), [([1.0, 0.4, 0.2], True), ([1.0, 0.0], False)])
+def test_a_fit_solved_in_one_step_is_not_drawn_as_a_descent(full, params, evaluations, shown):
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    document = {"coefficients": [1.0, 0.1], "applied": True, "trusted": True, "loss": {"evaluations": evaluations}}
+    titles = [getattr(block, "title", "") for block in hardening(replace(results, cupping=document), params)]
+    assert ("Fit" in titles) == shown

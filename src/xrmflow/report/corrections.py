@@ -94,7 +94,7 @@ def hardening(results: Results, params: ReportSection) -> list[Block]:
             Plot("Radial profile", svg(figure), "mean attenuation against radius, before and after the correction")
         )
     losses = _losses((document.get("loss") or {}).get("evaluations", []))
-    if len(losses) > 1:
+    if len(losses) > 2:  # a fit solved in one step has a before and an after, which is no curve
         blocks.append(Plot("Fit", svg(plots.descent(losses, label="loss")), "loss against evaluation"))
     return blocks
 
