@@ -1,29 +1,29 @@
-"""The X-ray transform and the FDK backprojection, with exact adjoints, as differentiable functions of their data.
+"""The X-ray transform and the FDK backprojection, with exact adjoints, differentiable in data and geometry.
 
-    project          p(view, row, col) = line integral of the volume along the pixel's ray (Joseph 1982)
-    project_adjoint  its exact transpose
-    backproject      f(z, y, x) = sum over views of p at the voxel's pixel / U^2 (Feldkamp, Davis, Kress 1984)
+    project              p(view, row, col) = line integral of the volume along the pixel's ray (Joseph 1982)
+    project_adjoint      its exact transpose
+    backproject          f(z, y, x) = sum over views of p at the voxel's pixel / U^2 (Feldkamp, Davis, Kress 1984)
+    backproject_adjoint  its exact transpose
 
-All are linear, so each one's gradient is its transpose, and they are differentiable any number of times. Conventions
-are those of `xrmflow.geometry.acquisition`. Gradients to the geometry come from `xrmflow.projectors.oracle`.
+All are linear in their data, so each one's gradient is its transpose and they are differentiable in the data any
+number of times. Any number of leading batch dimensions. Conventions are those of
+`xrmflow.geometry.acquisition`. Data on a GPU are transformed there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
-from xrmflow.projectors import columns, pixelwise
-from xrmflow.projectors.matrices import has_steep_rays, is_upright, pixel_rays, source_distances, voxel_to_pixel
-from xrmflow.projectors.threads import in_pieces
-
-# Views transposed to column layout at a time: bounds the extra memory.
-VIEWS_AT_ONCE = 32
+from xrmflow.projectors import cpu
+from xrmflow.projectors.matrices import pixel_rays, source_distances, voxel_to_pixel
+from xrmflow.projectors.setup import Setup
 
 
 def project(volume: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
@@ -33,24 +33,24 @@ def project(volume: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
     zero outside the grid (Joseph, IEEE TMI 1, 1982).
 
     Args:
-        volume: (z, y, x), per mm; float32 or float64.
+        volume: (..., z, y, x), per mm; float32 or float64.
         geometry: the scan, mm.
         grid: the volume's grid, mm.
 
     Returns:
-        (view, row, col), without unit.
+        (..., view, row, col), without unit.
 
     Raises:
-        ValueError: a volume of another shape than the grid, or a geometry that asks for gradients.
+        ValueError: a volume of another shape than the grid or of another type.
     """
     _check("volume", volume, grid.shape)
-    return _Project.apply(volume, _Scan.of(geometry, grid))  # type: ignore[return-value]
+    return _Project.apply(volume, _rays(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
 
 
 def project_adjoint(projections: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
-    """Transpose of `project`: (view, row, col) -> (z, y, x), each ray spread over its voxels, times mm."""
+    """Transpose of `project`: (..., view, row, col) -> (..., z, y, x), each ray spread over its voxels, times mm."""
     _check("projections", projections, (geometry.views, geometry.rows, geometry.cols))
-    return _ProjectAdjoint.apply(projections, _Scan.of(geometry, grid))  # type: ignore[return-value]
+    return _ProjectAdjoint.apply(projections, _rays(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
 
 
 def backproject(projections: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
@@ -60,203 +60,139 @@ def backproject(projections: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -
     for a parallel beam). Bilinear in the detector, zero outside it (Feldkamp, Davis, Kress, JOSA A 1, 1984, eq. 28).
 
     Args:
-        projections: (view, row, col), float32 or float64.
+        projections: (..., view, row, col), float32 or float64.
         geometry: the scan, mm.
         grid: where to reconstruct, mm.
 
     Returns:
-        (z, y, x) in the unit of the projections.
+        (..., z, y, x) in the unit of the projections.
 
     Raises:
-        ValueError: projections of another shape than the scan, a source on the rotation axis, or a geometry that
-        asks for gradients.
+        ValueError: projections of another shape than the scan or of another type, or a source on the rotation axis.
     """
     _check("projections", projections, (geometry.views, geometry.rows, geometry.cols))
-    return _Backproject.apply(projections, _Scan.of(geometry, grid))  # type: ignore[return-value]
+    return _Backproject.apply(projections, *_maps(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
+
+
+def backproject_adjoint(volume: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
+    """Transpose of `backproject`: (..., z, y, x) -> (..., view, row, col)."""
+    _check("volume", volume, grid.shape)
+    return _BackprojectAdjoint.apply(volume, *_maps(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
 
 
 def _check(name: str, data: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(data.shape) != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(data.shape)}")
+    if data.ndim < 3 or tuple(data.shape[-3:]) != tuple(shape):
+        raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, shape))}), got {tuple(data.shape)}")
     if data.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name}: expected float32 or float64, got {data.dtype}")
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """What the kernels need of a scan and a grid, as numpy arrays."""
-
-    geometry: ScanGeometry
-    grid: VolumeGrid
-    matrices: np.ndarray
-    rays: np.ndarray
-    upright: bool
-
-    @classmethod
-    def of(cls, geometry: ScanGeometry, grid: VolumeGrid) -> "_Scan":
-        vectors = (geometry.source, geometry.detector, geometry.u, geometry.v)
-        if torch.is_grad_enabled() and any(v.requires_grad for v in vectors):
-            raise ValueError(
-                "geometry: expected vectors without gradient (use xrmflow.projectors.oracle, or detach them)"
-            )
-        matrices = voxel_to_pixel(geometry, grid)
-        return cls(geometry, grid, _array(matrices), _array(pixel_rays(geometry, grid)), is_upright(matrices, grid))
-
-    @property
-    def level(self) -> bool:
-        """Whether rays can be followed column by column: upright detectors, and no ray closer to z than to x and y."""
-        return self.upright and not has_steep_rays(self.rays, rows=self.geometry.rows, cols=self.geometry.cols)
-
-    @property
-    def cone(self) -> bool:
-        return self.geometry.beam == "cone"
+def _setup(geometry: ScanGeometry, grid: VolumeGrid) -> Setup:
+    vectors = {name: getattr(geometry, name).detach() for name in ("source", "detector", "u", "v")}
+    return Setup(replace(geometry, **vectors), grid)
 
 
-def _array(values: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float64)
+def _wants_gradient(geometry: ScanGeometry) -> bool:
+    vectors = (geometry.source, geometry.detector, geometry.u, geometry.v)
+    if torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors):
+        raise ValueError("geometry: expected vectors without gradient (use xrmflow.projectors.oracle, or detach them)")
+    return False
+
+
+def _rays(geometry: ScanGeometry, grid: VolumeGrid) -> Tensor | None:
+    """The numbers of a scan that `project` depends on, or None where nobody asks for their gradient."""
+    return pixel_rays(geometry, grid) if _wants_gradient(geometry) else None
+
+
+def _maps(geometry: ScanGeometry, grid: VolumeGrid) -> tuple[Tensor | None, Tensor | None]:
+    """Likewise for `backproject`."""
+    if not _wants_gradient(geometry):
+        return None, None
+    return voxel_to_pixel(geometry, grid), source_distances(geometry, grid)
+
+
+def _backend(data: Tensor) -> ModuleType:
+    """The module that transforms data where they are."""
+    if data.device.type == "cpu":
+        return cpu
+    raise NotImplementedError(f"data on {data.device}: only the CPU transforms so far")
+
+
+def _each(work: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+    """Apply work to the last three dimensions, over all others."""
+    if data.ndim == 3:
+        return work(data)
+    results = torch.stack([work(part) for part in data.reshape(-1, *data.shape[-3:])])
+    return results.reshape(*data.shape[:-3], *results.shape[1:])
 
 
 class _Project(Function):
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, scan: _Scan) -> Tensor:
-        ctx.scan = scan
-        return _project(volume, scan)
+    def forward(ctx: Any, volume: Tensor, rays: Tensor | None, setup: Setup) -> Tensor:
+        ctx.setup = setup
+        ctx.save_for_backward(None if rays is None else volume, rays)
+        return _each(lambda part: _backend(part).project(part, setup), volume)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _ProjectAdjoint.apply(gradient, ctx.scan), None  # type: ignore[return-value]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        volume, rays = ctx.saved_tensors
+        by_volume = _ProjectAdjoint.apply(gradient, rays, ctx.setup) if ctx.needs_input_grad[0] else None
+        by_rays = _by_rays(volume, gradient, ctx.setup) if ctx.needs_input_grad[1] else None
+        return by_volume, by_rays, None  # type: ignore[return-value]
 
 
 class _ProjectAdjoint(Function):
     @staticmethod
-    def forward(ctx: Any, projections: Tensor, scan: _Scan) -> Tensor:
-        ctx.scan = scan
-        return _project_adjoint(projections, scan)
+    def forward(ctx: Any, projections: Tensor, rays: Tensor | None, setup: Setup) -> Tensor:
+        ctx.setup = setup
+        ctx.save_for_backward(None if rays is None else projections, rays)
+        return _each(lambda part: _backend(part).project_adjoint(part, setup), projections)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Project.apply(gradient, ctx.scan), None  # type: ignore[return-value]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        projections, rays = ctx.saved_tensors
+        by_projections = _Project.apply(gradient, rays, ctx.setup) if ctx.needs_input_grad[0] else None
+        by_rays = _by_rays(gradient, projections, ctx.setup) if ctx.needs_input_grad[1] else None
+        return by_projections, by_rays, None  # type: ignore[return-value]
 
 
 class _Backproject(Function):
     @staticmethod
-    def forward(ctx: Any, projections: Tensor, scan: _Scan) -> Tensor:
-        ctx.scan = scan
-        return _backproject(projections, scan)
+    def forward(
+        ctx: Any, projections: Tensor, matrices: Tensor | None, distances: Tensor | None, setup: Setup
+    ) -> Tensor:
+        ctx.setup = setup
+        ctx.save_for_backward(None if matrices is None else projections, matrices, distances)
+        return _each(lambda part: _backend(part).backproject(part, setup), projections)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _BackprojectAdjoint.apply(gradient, ctx.scan), None  # type: ignore[return-value]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        projections, *maps = ctx.saved_tensors
+        by_data = _BackprojectAdjoint.apply(gradient, *maps, ctx.setup) if ctx.needs_input_grad[0] else None
+        by_maps = _by_maps(projections, gradient, ctx.setup) if ctx.needs_input_grad[1] else (None, None)
+        return by_data, *by_maps, None  # type: ignore[return-value]
 
 
 class _BackprojectAdjoint(Function):
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, scan: _Scan) -> Tensor:
-        ctx.scan = scan
-        return _backproject_adjoint(volume, scan)
+    def forward(ctx: Any, volume: Tensor, matrices: Tensor | None, distances: Tensor | None, setup: Setup) -> Tensor:
+        ctx.setup = setup
+        ctx.save_for_backward(None if matrices is None else volume, matrices, distances)
+        return _each(lambda part: _backend(part).backproject_adjoint(part, setup), volume)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Backproject.apply(gradient, ctx.scan), None  # type: ignore[return-value]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        volume, *maps = ctx.saved_tensors
+        by_data = _Backproject.apply(gradient, *maps, ctx.setup) if ctx.needs_input_grad[0] else None
+        by_maps = _by_maps(gradient, volume, ctx.setup) if ctx.needs_input_grad[1] else (None, None)
+        return by_data, *by_maps, None  # type: ignore[return-value]
 
 
-def _project(volume: Tensor, scan: _Scan) -> Tensor:
-    """Views are independent: pieces are views."""
-    geometry, margin = scan.geometry, columns.MARGIN
-    padded = _padded(volume.detach().permute(1, 2, 0), (margin, margin, margin))
-    kernels = columns if scan.level else pixelwise
-    out = np.empty((geometry.views, geometry.rows, geometry.cols), padded.dtype)
-
-    def work(start: int, stop: int) -> None:
-        part = np.empty((stop - start, geometry.cols, geometry.rows), padded.dtype)
-        kernels.project(padded, scan.rays[start:stop], scan.cone, scan.grid.voxel_mm, part, 0, stop - start)
-        out[start:stop] = part.transpose(0, 2, 1)
-
-    in_pieces(work, geometry.views)
-    return torch.from_numpy(out).to(volume.device)
+def _by_rays(volume: Tensor, projections: Tensor, setup: Setup) -> Tensor:
+    """Gradient (view, 6, 3) of <project(volume), projections>, summed over batches, to the rays."""
+    raise NotImplementedError
 
 
-def _project_adjoint(projections: Tensor, scan: _Scan) -> Tensor:
-    """Every voxel is crossed by rays of all views: pieces are planes across the main direction, one after the other."""
-    nz, ny, nx = scan.grid.shape
-    margin = columns.MARGIN
-    turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
-    kernels, axes = (columns, (nx, ny)) if scan.level else (pixelwise, (nx, ny, nz))
-    volume = np.zeros((ny + 2 * margin, nx + 2 * margin, nz + 2 * margin), turned.dtype)
-    for main, planes in enumerate(axes):
-
-        def work(start: int, stop: int, main: int = main) -> None:
-            kernels.project_adjoint(turned, scan.rays, scan.cone, scan.grid.voxel_mm, main, volume, start, stop)
-
-        in_pieces(work, planes, size=max(8, planes // 16))
-    inner = volume[margin:-margin, margin:-margin, margin:-margin]
-    return _tensor(inner.transpose(2, 0, 1)).to(projections.device)
-
-
-def _backproject(projections: Tensor, scan: _Scan) -> Tensor:
-    """Voxels are independent: pieces are rows of voxels."""
-    nz, ny, nx = scan.grid.shape
-    distances = _array(source_distances(scan.geometry, scan.grid))
-    data = projections.detach().permute(0, 2, 1)
-    volume = np.zeros((ny, nx, nz), _dtype(projections))
-    for first in range(0, scan.geometry.views, VIEWS_AT_ONCE):
-        views = slice(first, first + VIEWS_AT_ONCE)
-        padded = _padded(data[views], (0, columns.MARGIN, columns.MARGIN))
-        add_backprojection(
-            volume, padded, matrices=scan.matrices[views], distances=distances[views], upright=scan.upright
-        )
-    return _tensor(volume.transpose(2, 0, 1)).to(projections.device)
-
-
-def add_backprojection(
-    volume: np.ndarray, padded: np.ndarray, *, matrices: np.ndarray, distances: np.ndarray, upright: bool
-) -> None:
-    """Add the backprojection of some views to a volume, in the kernels' own layouts.
-
-    Args:
-        volume: (y, x, z), changed.
-        padded: (view, col, row), with `columns.MARGIN` zeros around columns and rows.
-        matrices: from `voxel_to_pixel`, of these views.
-        distances: from `source_distances`, of these views.
-        upright: from `is_upright`.
-    """
-    kernels = columns if upright else pixelwise
-
-    def work(start: int, stop: int) -> None:
-        kernels.backproject(padded, matrices, distances, volume, start, stop)
-
-    in_pieces(work, volume.shape[0], size=4)
-
-
-def _backproject_adjoint(volume: Tensor, scan: _Scan) -> Tensor:
-    """Views are independent: pieces are views."""
-    geometry, margin = scan.geometry, columns.MARGIN
-    turned = np.ascontiguousarray(volume.detach().cpu().numpy().transpose(1, 2, 0))
-    distances = _array(source_distances(geometry, scan.grid))
-    kernels = columns if scan.upright else pixelwise
-    out = np.empty((geometry.views, geometry.rows, geometry.cols), turned.dtype)
-
-    def work(start: int, stop: int) -> None:
-        part = np.zeros((stop - start, geometry.cols + 2 * margin, geometry.rows + 2 * margin), turned.dtype)
-        kernels.backproject_adjoint(turned, scan.matrices[start:stop], distances[start:stop], part, 0, stop - start)
-        out[start:stop] = part[:, margin:-margin, margin:-margin].transpose(0, 2, 1)
-
-    in_pieces(work, geometry.views)
-    return torch.from_numpy(out).to(volume.device)
-
-
-def _padded(data: Tensor, margins: tuple[int, int, int]) -> np.ndarray:
-    """A copy surrounded by zeros."""
-    shape = tuple(size + 2 * margin for size, margin in zip(data.shape, margins, strict=True))
-    padded = torch.zeros(shape, dtype=data.dtype)
-    inner = tuple(slice(margin, margin + size) for size, margin in zip(data.shape, margins, strict=True))
-    padded[inner] = data
-    return padded.numpy()
-
-
-def _dtype(data: Tensor) -> type:
-    return np.float64 if data.dtype == torch.float64 else np.float32
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array).contiguous()
+def _by_maps(projections: Tensor, volume: Tensor, setup: Setup) -> tuple[Tensor, Tensor]:
+    """Gradients (view, 3, 4), (view, 3) of <backproject(projections), volume> to matrices and distances."""
+    raise NotImplementedError

@@ -11,8 +11,9 @@ from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.cpu import add_backprojection
 from xrmflow.projectors.matrices import is_upright, source_distances, voxel_to_pixel
-from xrmflow.projectors.transform import add_backprojection, backproject
+from xrmflow.projectors.transform import backproject
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
 from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
 from xrmflow.reconstruction.weights import cosine_weights, missing_columns, view_weights

@@ -1,0 +1,118 @@
+"""The transform on the CPU: tensors into the kernels' layouts, kernels over threads, and back.
+
+Four functions of one array and a `Setup`, without autograd and without checks: `xrmflow.projectors.transform` is
+their public face, and `xrmflow.projectors.gpu` offers the same four.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xrmflow.projectors import columns, pixelwise
+from xrmflow.projectors.setup import Setup
+from xrmflow.projectors.threads import in_pieces
+
+# Views transposed to column layout at a time: bounds the extra memory.
+VIEWS_AT_ONCE = 32
+
+
+def project(volume: Tensor, setup: Setup) -> Tensor:
+    """Views are independent: pieces are views."""
+    geometry, margin = setup.geometry, columns.MARGIN
+    padded = _padded(volume.detach().permute(1, 2, 0), (margin, margin, margin))
+    kernels = columns if setup.level else pixelwise
+    out = np.empty((geometry.views, geometry.rows, geometry.cols), padded.dtype)
+
+    def work(start: int, stop: int) -> None:
+        part = np.empty((stop - start, geometry.cols, geometry.rows), padded.dtype)
+        kernels.project(padded, setup.rays[start:stop], setup.cone, setup.grid.voxel_mm, part, 0, stop - start)
+        out[start:stop] = part.transpose(0, 2, 1)
+
+    in_pieces(work, geometry.views)
+    return torch.from_numpy(out).to(volume.device)
+
+
+def project_adjoint(projections: Tensor, setup: Setup) -> Tensor:
+    """Every voxel is crossed by rays of all views: pieces are planes across the main direction, one after the other."""
+    nz, ny, nx = setup.grid.shape
+    margin = columns.MARGIN
+    turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
+    kernels, axes = (columns, (nx, ny)) if setup.level else (pixelwise, (nx, ny, nz))
+    volume = np.zeros((ny + 2 * margin, nx + 2 * margin, nz + 2 * margin), turned.dtype)
+    for main, planes in enumerate(axes):
+
+        def work(start: int, stop: int, main: int = main) -> None:
+            kernels.project_adjoint(turned, setup.rays, setup.cone, setup.grid.voxel_mm, main, volume, start, stop)
+
+        in_pieces(work, planes, size=max(8, planes // 16))
+    inner = volume[margin:-margin, margin:-margin, margin:-margin]
+    return _tensor(inner.transpose(2, 0, 1)).to(projections.device)
+
+
+def backproject(projections: Tensor, setup: Setup) -> Tensor:
+    """Voxels are independent: pieces are rows of voxels."""
+    nz, ny, nx = setup.grid.shape
+    distances = setup.distances
+    data = projections.detach().permute(0, 2, 1)
+    volume = np.zeros((ny, nx, nz), _dtype(projections))
+    for first in range(0, setup.geometry.views, VIEWS_AT_ONCE):
+        views = slice(first, first + VIEWS_AT_ONCE)
+        padded = _padded(data[views], (0, columns.MARGIN, columns.MARGIN))
+        add_backprojection(
+            volume, padded, matrices=setup.matrices[views], distances=distances[views], upright=setup.upright
+        )
+    return _tensor(volume.transpose(2, 0, 1)).to(projections.device)
+
+
+def add_backprojection(
+    volume: np.ndarray, padded: np.ndarray, *, matrices: np.ndarray, distances: np.ndarray, upright: bool
+) -> None:
+    """Add the backprojection of some views to a volume, in the kernels' own layouts.
+
+    Args:
+        volume: (y, x, z), changed.
+        padded: (view, col, row), with `columns.MARGIN` zeros around columns and rows.
+        matrices: from `voxel_to_pixel`, of these views.
+        distances: from `source_distances`, of these views.
+        upright: from `is_upright`.
+    """
+    kernels = columns if upright else pixelwise
+
+    def work(start: int, stop: int) -> None:
+        kernels.backproject(padded, matrices, distances, volume, start, stop)
+
+    in_pieces(work, volume.shape[0], size=4)
+
+
+def backproject_adjoint(volume: Tensor, setup: Setup) -> Tensor:
+    """Views are independent: pieces are views."""
+    geometry, margin = setup.geometry, columns.MARGIN
+    turned = np.ascontiguousarray(volume.detach().cpu().numpy().transpose(1, 2, 0))
+    distances = setup.distances
+    kernels = columns if setup.upright else pixelwise
+    out = np.empty((geometry.views, geometry.rows, geometry.cols), turned.dtype)
+
+    def work(start: int, stop: int) -> None:
+        part = np.zeros((stop - start, geometry.cols + 2 * margin, geometry.rows + 2 * margin), turned.dtype)
+        kernels.backproject_adjoint(turned, setup.matrices[start:stop], distances[start:stop], part, 0, stop - start)
+        out[start:stop] = part[:, margin:-margin, margin:-margin].transpose(0, 2, 1)
+
+    in_pieces(work, geometry.views)
+    return torch.from_numpy(out).to(volume.device)
+
+
+def _padded(data: Tensor, margins: tuple[int, int, int]) -> np.ndarray:
+    """A copy surrounded by zeros."""
+    shape = tuple(size + 2 * margin for size, margin in zip(data.shape, margins, strict=True))
+    padded = torch.zeros(shape, dtype=data.dtype)
+    inner = tuple(slice(margin, margin + size) for size, margin in zip(data.shape, margins, strict=True))
+    padded[inner] = data
+    return padded.numpy()
+
+
+def _dtype(data: Tensor) -> type:
+    return np.float64 if data.dtype == torch.float64 else np.float32
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).contiguous()
