@@ -111,17 +111,11 @@ def test_oracle_has_gradients_to_scalar_parameters_and_shifts(operator):
     assert torch.autograd.gradcheck(loss, (shifts, *values), eps=1e-7, atol=1e-4, rtol=1e-4)
 
 
-def test_the_fast_transform_refuses_a_geometry_that_asks_for_gradients():
-    centre = torch.tensor(5.3, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(ValueError, match="geometry: expected vectors without gradient"):
-        project(random(GRID.shape), scan_geometry(acquisition(), centre_px=centre), GRID)
-
-
 def test_data_of_another_shape_or_type_is_refused():
     geometry = scan_geometry(acquisition())
-    with pytest.raises(ValueError, match=r"volume: expected shape \(9, 13, 10\), got \(9, 13, 11\)"):
+    with pytest.raises(ValueError, match=r"volume: expected shape \(\.\.\., 9, 13, 10\), got \(9, 13, 11\)"):
         project(random((9, 13, 11)), geometry, GRID)
-    with pytest.raises(ValueError, match=r"projections: expected shape \(7, 9, 11\)"):
+    with pytest.raises(ValueError, match=r"projections: expected shape \(\.\.\., 7, 9, 11\)"):
         backproject(random((7, 11, 9)), geometry, GRID)
     with pytest.raises(ValueError, match="volume: expected float32 or float64"):
         project(torch.ones(GRID.shape, dtype=torch.int32), geometry, GRID)

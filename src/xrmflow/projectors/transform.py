@@ -6,11 +6,13 @@
     backproject_adjoint  its exact transpose
 
 All are linear in their data, so each one's gradient is its transpose and they are differentiable in the data any
-number of times. Any number of leading batch dimensions. Conventions are those of
+number of times. Gradients to the geometry (`xrmflow.projectors.sensitivity`) reach its per-view vectors and whatever
+these were computed from; they are sums over batches, and exist once: a gradient to the data has one to the geometry,
+but not the other way round. Any number of leading batch dimensions. Conventions are those of
 `xrmflow.geometry.acquisition`. Data on a GPU are transformed there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -21,9 +23,11 @@ from torch.autograd import Function
 
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
-from xrmflow.projectors import cpu
+from xrmflow.projectors import cpu, sensitivity
 from xrmflow.projectors.matrices import pixel_rays, source_distances, voxel_to_pixel
 from xrmflow.projectors.setup import Setup
+
+ONCE = "geometry: expected to be differentiated once, got a gradient of the gradient to it; detach one of them"
 
 
 def project(volume: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
@@ -94,9 +98,7 @@ def _setup(geometry: ScanGeometry, grid: VolumeGrid) -> Setup:
 
 def _wants_gradient(geometry: ScanGeometry) -> bool:
     vectors = (geometry.source, geometry.detector, geometry.u, geometry.v)
-    if torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors):
-        raise ValueError("geometry: expected vectors without gradient (use xrmflow.projectors.oracle, or detach them)")
-    return False
+    return torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors)
 
 
 def _rays(geometry: ScanGeometry, grid: VolumeGrid) -> Tensor | None:
@@ -113,17 +115,33 @@ def _maps(geometry: ScanGeometry, grid: VolumeGrid) -> tuple[Tensor | None, Tens
 
 def _backend(data: Tensor) -> ModuleType:
     """The module that transforms data where they are."""
-    if data.device.type == "cpu":
-        return cpu
-    raise NotImplementedError(f"data on {data.device}: only the CPU transforms so far")
+    return cpu if data.device.type == "cpu" else _gpu(data)
+
+
+def _sensitivity(data: Tensor) -> ModuleType:
+    """The module that finds gradients to the geometry where the data are."""
+    return sensitivity if data.device.type == "cpu" else _gpu(data)
+
+
+def _gpu(data: Tensor) -> ModuleType:
+    try:
+        from xrmflow.projectors import gpu  # type: ignore[attr-defined]
+    except ImportError as error:
+        raise RuntimeError(f"data on {data.device}: expected Triton to be installed, or data on the CPU") from error
+    return gpu
 
 
 def _each(work: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
     """Apply work to the last three dimensions, over all others."""
     if data.ndim == 3:
         return work(data)
-    results = torch.stack([work(part) for part in data.reshape(-1, *data.shape[-3:])])
+    results = torch.stack([work(part) for part in _parts(data)])
     return results.reshape(*data.shape[:-3], *results.shape[1:])
+
+
+def _parts(data: Tensor) -> Iterator[Tensor]:
+    """What a batch consists of."""
+    return iter(data.reshape(-1, *data.shape[-3:]))
 
 
 class _Project(Function):
@@ -137,7 +155,7 @@ class _Project(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         volume, rays = ctx.saved_tensors
         by_volume = _ProjectAdjoint.apply(gradient, rays, ctx.setup) if ctx.needs_input_grad[0] else None
-        by_rays = _by_rays(volume, gradient, ctx.setup) if ctx.needs_input_grad[1] else None
+        by_rays = _ByRays.apply(volume, gradient, rays, ctx.setup) if ctx.needs_input_grad[1] else None
         return by_volume, by_rays, None  # type: ignore[return-value]
 
 
@@ -152,7 +170,7 @@ class _ProjectAdjoint(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         projections, rays = ctx.saved_tensors
         by_projections = _Project.apply(gradient, rays, ctx.setup) if ctx.needs_input_grad[0] else None
-        by_rays = _by_rays(gradient, projections, ctx.setup) if ctx.needs_input_grad[1] else None
+        by_rays = _ByRays.apply(gradient, projections, rays, ctx.setup) if ctx.needs_input_grad[1] else None
         return by_projections, by_rays, None  # type: ignore[return-value]
 
 
@@ -169,8 +187,9 @@ class _Backproject(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         projections, *maps = ctx.saved_tensors
         by_data = _BackprojectAdjoint.apply(gradient, *maps, ctx.setup) if ctx.needs_input_grad[0] else None
-        by_maps = _by_maps(projections, gradient, ctx.setup) if ctx.needs_input_grad[1] else (None, None)
-        return by_data, *by_maps, None  # type: ignore[return-value]
+        wanted = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        by_maps = _ByMaps.apply(projections, gradient, *maps, ctx.setup) if wanted else (None, None)
+        return by_data, *by_maps, None  # type: ignore[return-value, misc]
 
 
 class _BackprojectAdjoint(Function):
@@ -184,15 +203,42 @@ class _BackprojectAdjoint(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         volume, *maps = ctx.saved_tensors
         by_data = _Backproject.apply(gradient, *maps, ctx.setup) if ctx.needs_input_grad[0] else None
-        by_maps = _by_maps(gradient, volume, ctx.setup) if ctx.needs_input_grad[1] else (None, None)
-        return by_data, *by_maps, None  # type: ignore[return-value]
+        wanted = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        by_maps = _ByMaps.apply(gradient, volume, *maps, ctx.setup) if wanted else (None, None)
+        return by_data, *by_maps, None  # type: ignore[return-value, misc]
 
 
-def _by_rays(volume: Tensor, projections: Tensor, setup: Setup) -> Tensor:
-    """Gradient (view, 6, 3) of <project(volume), projections>, summed over batches, to the rays."""
-    raise NotImplementedError
+class _ByRays(Function):
+    """Gradient (view, 6, 3) of <project(volume), projections>, summed over batches, to the rays.
+
+    A function only in order to refuse clearly to be differentiated itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, volume: Tensor, projections: Tensor, rays: Tensor, setup: Setup) -> Tensor:
+        work, total = _sensitivity(volume).rays_gradient, torch.zeros_like(rays)
+        for part, weights in zip(_parts(volume), _parts(projections), strict=True):
+            total += work(part, weights, setup).to(rays)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise RuntimeError(ONCE)
 
 
-def _by_maps(projections: Tensor, volume: Tensor, setup: Setup) -> tuple[Tensor, Tensor]:
-    """Gradients (view, 3, 4), (view, 3) of <backproject(projections), volume> to matrices and distances."""
-    raise NotImplementedError
+class _ByMaps(Function):
+    """Likewise (view, 3, 4) and (view, 3), of <backproject(projections), volume> to matrices and distances."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, projections: Tensor, volume: Tensor, matrices: Tensor, distances: Tensor, setup: Setup
+    ) -> tuple[Tensor, Tensor]:
+        work, totals = _sensitivity(volume).maps_gradient, (torch.zeros_like(matrices), torch.zeros_like(distances))
+        for part, weights in zip(_parts(projections), _parts(volume), strict=True):
+            for total, gradient in zip(totals, work(part, weights, setup), strict=True):
+                total += gradient.to(total)
+        return totals
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise RuntimeError(ONCE)

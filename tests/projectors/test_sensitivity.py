@@ -1,0 +1,160 @@
+"""Gradients to the geometry: equal to those of the oracle, to finite differences, and through to every parameter."""
+
+import numpy as np
+import pytest
+import torch
+
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.projectors import oracle
+from xrmflow.projectors.transform import backproject, backproject_adjoint, project, project_adjoint
+
+GRID = VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4))
+VECTORS = ("source", "detector", "u", "v")
+OPERATORS = pytest.mark.parametrize("operator", [project, project_adjoint, backproject, backproject_adjoint])
+
+
+def scan(beam="cone", views=3, rows=9, cols=11, **turned):
+    """Views at no special angle, so that no ray runs through voxel centres and no voxel onto a pixel's."""
+    rng = np.random.default_rng(0)
+    cone = beam == "cone"
+    return scan_geometry(
+        Acquisition(
+            beam=beam,
+            angles_deg=tuple(np.linspace(0, 360, views, endpoint=False) + 33),
+            rows=rows,
+            cols=cols,
+            pixel_mm=1.6,
+            source_to_axis_mm=40.0 if cone else None,
+            source_to_detector_mm=60.0 if cone else None,
+            centre_px=(cols - 1) / 2 + 0.3,
+            midplane_px=(rows - 1) / 2 - 0.2,
+            shift_u_px=tuple(rng.normal(size=views)),
+            shift_v_px=tuple(rng.normal(size=views)),
+            **turned,
+        )
+    )
+
+
+def from_below(beam):
+    """Rays along the rotation axis."""
+    towards = torch.nn.functional.normalize(
+        torch.tensor([[0.05, 0.02, 1.0], [0.3, -0.1, -1.0]], dtype=torch.float64), dim=1
+    )
+    u = torch.linalg.cross(towards, torch.tensor([[0.3, 1.0, 0.2]], dtype=torch.float64).expand(2, 3))
+    source = -40 * towards if beam == "cone" else towards
+    return ScanGeometry(beam, source, 20 * towards + 0.4, u, 0.9 * torch.linalg.cross(towards, u), 9, 11)
+
+
+SCANS = {
+    f"{beam}-{name}": make
+    for beam in ("cone", "parallel")
+    for name, make in {
+        "upright": lambda beam=beam: scan(beam),
+        "turned": lambda beam=beam: scan(beam, roll_deg=2.0, tilt_deg=3.0, slant_deg=1.0),
+        "upside-down": lambda beam=beam: scan(beam, roll_deg=180.0),
+        "from-below": lambda beam=beam: from_below(beam),
+    }.items()
+}
+
+
+def random(shape, dtype=torch.float64, seed=0):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def asking(geometry):
+    """The same geometry, whose vectors want gradients."""
+    vectors = {name: getattr(geometry, name).clone().requires_grad_() for name in VECTORS}
+    return ScanGeometry(geometry.beam, **vectors, rows=geometry.rows, cols=geometry.cols), list(vectors.values())
+
+
+def pair(operator, geometry, grid, dtype=torch.float64):
+    """Data for an operator, and weights for its result."""
+    volume, data = random(grid.shape, dtype), random((geometry.views, geometry.rows, geometry.cols), dtype, seed=1)
+    return (volume, data) if operator in (project, backproject_adjoint) else (data, volume)
+
+
+def loss(operator, data, weights, geometry, grid):
+    """<operator(data), weights>, by the transform, or the oracle if `operator` is one of its functions."""
+    return (operator(data, geometry, grid).double() * weights.double()).sum()
+
+
+def oracle_loss(operator, data, weights, geometry, grid):
+    """The same by the oracle, which has no adjoints: these are pairings read the other way."""
+    if operator in (project_adjoint, backproject_adjoint):
+        data, weights = weights, data
+    slow = oracle.project if operator in (project, project_adjoint) else oracle.backproject
+    return loss(slow, data, weights, geometry, grid)
+
+
+@OPERATORS
+@pytest.mark.parametrize("name", SCANS)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_gradients_to_every_vector_equal_the_oracle(operator, name, dtype, limit):
+    geometry, vectors = asking(SCANS[name]())
+    data, weights = pair(operator, geometry, GRID, dtype)
+    got = torch.autograd.grad(loss(operator, data, weights, geometry, GRID), vectors, allow_unused=True)
+    wanted = torch.autograd.grad(
+        oracle_loss(operator, data.double(), weights.double(), geometry, GRID), vectors, allow_unused=True
+    )
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert float(theirs.abs().max()) > 0
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=limit * float(theirs.abs().max()))
+
+
+@OPERATORS
+def test_a_gradient_of_the_gradient_to_the_geometry_is_refused(operator):
+    geometry, vectors = asking(scan())
+    data, weights = pair(operator, geometry, GRID)
+    first = torch.autograd.grad(
+        loss(operator, data, weights.requires_grad_(), geometry, GRID), vectors[1:2], create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="geometry: expected to be differentiated once"):
+        torch.autograd.grad(first[0].sum(), weights)
+
+
+@OPERATORS
+def test_data_stay_twice_differentiable_where_the_geometry_wants_gradients(operator):
+    grid = VolumeGrid((3, 4, 3), 1.5)
+    geometry, _ = asking(scan(views=2, rows=3, cols=4))
+    data, _ = pair(operator, geometry, grid)
+    squared = lambda d: operator(d, geometry, grid) ** 2  # noqa: E731
+    assert torch.autograd.gradgradcheck(squared, data.requires_grad_())
+
+
+@OPERATORS
+def test_a_gradient_to_the_data_has_one_to_the_geometry(operator):
+    """Of the length of A'y, the gradient to y of <A x, y> = <x, A'y> at given x: both ways the same."""
+    geometry, vectors = asking(scan(roll_deg=1.0))
+    data, weights = pair(operator, geometry, GRID)
+    data.requires_grad_()
+    (by_data,) = torch.autograd.grad(loss(operator, data, weights, geometry, GRID), data, create_graph=True)
+    got = torch.autograd.grad((by_data * data.detach()).sum(), vectors, allow_unused=True)
+    wanted = torch.autograd.grad(loss(operator, data, weights, geometry, GRID), vectors, allow_unused=True)
+    for mine, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+@OPERATORS
+def test_batches_add_up(operator):
+    geometry, vectors = asking(scan())
+    pairs = [pair(operator, geometry, GRID), [x.flip(0, 1) for x in pair(operator, geometry, GRID)]]
+    data, weights = (torch.stack(parts)[:, None] for parts in zip(*pairs, strict=True))
+    got = torch.autograd.grad(loss(operator, data, weights, geometry, GRID), vectors)
+    single = [torch.autograd.grad(loss(operator, *one, geometry, GRID), vectors) for one in pairs]
+    for mine, *parts in zip(got, *single, strict=True):
+        torch.testing.assert_close(mine, sum(parts))
+
+
+@OPERATORS
+def test_the_number_of_threads_does_not_change_a_bit(operator):
+    geometry, vectors = asking(scan(roll_deg=1.0))
+    data, weights = pair(operator, geometry, GRID, torch.float32)
+    results, threads = [], torch.get_num_threads()
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        results.append(torch.autograd.grad(loss(operator, data, weights, geometry, GRID), vectors))
+    torch.set_num_threads(threads)
+    for one, three in zip(*results, strict=True):
+        assert torch.equal(one, three)
