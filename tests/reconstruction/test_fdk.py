@@ -215,6 +215,33 @@ def test_gradients_reach_the_projections():
     )
 
 
+@pytest.mark.parametrize("turned", [{}, {"roll_deg": 2.0, "tilt_deg": 1.0}], ids=["upright", "turned"])
+@pytest.mark.parametrize("last_deg", [360.0, 230.0], ids=["full turn", "short scan"])
+def test_gradients_reach_the_geometry(turned, last_deg):
+    """By finite differences; the interpolation has kinks, so at a generic place and in short steps."""
+    record = acquisition(angles=np.arange(0, last_deg, 11.0), rows=5, cols=9, **turned)
+    grid = region_grid(record, shape=(3, 5, 4), centre_mm=(0.11, -0.07, 0.13))
+    generator = torch.Generator().manual_seed(0)
+    projections = torch.rand((record.views, 5, 9), dtype=torch.float64, generator=generator)
+    weights = torch.rand(grid.shape, dtype=torch.float64, generator=generator)
+
+    def loss(centre, roll, tilt):
+        geometry = scan_geometry(record, centre_px=centre, roll_deg=roll, tilt_deg=tilt)
+        return (fdk(projections, geometry, grid) * weights).sum()
+
+    at = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (4.137, record.roll_deg, record.tilt_deg)]
+    assert torch.autograd.gradcheck(loss, at, eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_is_reconstructed_one_by_one():
+    record = acquisition(angles=np.arange(0, 360, 30.0), rows=3, cols=7)
+    geometry, grid = scan_geometry(record), region_grid(record, shape=(2, 5, 4))
+    projections = torch.rand((2, 3, 12, 3, 7), generator=torch.Generator().manual_seed(0))
+    volumes = fdk(projections, geometry, grid)
+    assert volumes.shape == (2, 3, 2, 5, 4)
+    torch.testing.assert_close(volumes[1, 2], fdk(projections[1, 2], geometry, grid), rtol=0, atol=0)
+
+
 def test_a_region_of_interest_has_the_voxels_of_the_whole():
     record = acquisition(angles=np.arange(0, 360, 10.0), rows=SIZE)
     whole = natural_grid(record)

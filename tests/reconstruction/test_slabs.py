@@ -75,7 +75,7 @@ def test_any_budget_gives_the_same_voxels(turned, megabytes):
 @pytest.mark.usefixtures("no_runtime")
 def test_smaller_budgets_make_more_slabs_and_never_exceed_themselves():
     record = acquisition()
-    plans = {megabytes: plan_of(record, natural_grid(record), megabytes) for megabytes in (100.0, 2.6, 1.2, 0.5, 0.1)}
+    plans = {megabytes: plan_of(record, natural_grid(record), megabytes) for megabytes in (100.0, 2.6, 1.2, 0.4, 0.1)}
     assert len(plans[100.0].slabs) == 1
     assert len(plans[0.1].slabs) == 12
     assert all(plan.total_bytes <= megabytes * 1e6 for megabytes, plan in plans.items())

@@ -37,20 +37,20 @@ def fdk(
     rolled or tilted.
 
     Args:
-        projections: (view, row, col) line integrals, float32 or float64; gradients flow to them.
-        geometry: the scan, mm.
+        projections: (..., view, row, col) line integrals, float32 or float64; gradients flow to them.
+        geometry: the scan, mm; gradients flow to its vectors where these ask for them.
         grid: where to reconstruct, mm.
         window: of the ramp filter.
         truncation_px: columns by which rows are continued on both sides, for objects wider than the field of view.
 
     Returns:
-        (z, y, x) attenuation, per mm.
+        (..., z, y, x) attenuation, per mm.
 
     Raises:
         ValueError: shapes that do not fit, an unknown window, fewer than two views.
     """
     expected = (geometry.views, geometry.rows, geometry.cols)
-    if tuple(projections.shape) != expected:
+    if tuple(projections.shape[-3:]) != expected:
         raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
     added = missing_columns(geometry)
     filtered = filter_views(
@@ -81,7 +81,8 @@ def filter_views(
     Returns:
         (view, row, added + col + added), per mm.
     """
-    weighted = projections * cosine_weights(geometry).to(projections) * weights[:, None, :].to(projections)
+    cosine = cosine_weights(geometry, projections.dtype).to(projections)
+    weighted = projections * cosine * weights[:, None, :].to(projections)
     extended = extend_rows(weighted, truncation_px)
     if any(added):
         extended = torch.nn.functional.pad(extended, added)
@@ -231,7 +232,7 @@ def _log_plan(plan: SlabPlan, geometry: ScanGeometry, grid: VolumeGrid) -> None:
     row_bytes = 4e-9 * geometry.views * geometry.cols
     logger.info(
         "fdk: %d x %d x %d voxels from %d views in %d slab(s) of up to %d slices, windows of %d of %d detector rows; "
-        "reads %.2f GB (%d rows), writes %.2f GB, needs %.2f GB of memory",
+        "reads %.2f GB (%d rows), writes %.2f GB, needs %.3f GB of memory",
         *grid.shape,
         geometry.views,
         len(plan.slabs),

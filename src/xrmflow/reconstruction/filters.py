@@ -76,8 +76,10 @@ class _Filter(Function):
     @staticmethod
     def forward(ctx: Any, projections: Tensor, spectrum: np.ndarray) -> Tensor:
         ctx.spectrum = spectrum
-        data = np.ascontiguousarray(projections.detach().cpu().numpy())
-        return torch.from_numpy(_convolve(data, spectrum)).to(projections.device)
+        if projections.device.type == "cpu":
+            data = np.ascontiguousarray(projections.detach().numpy())
+            return torch.from_numpy(_convolve(data, spectrum))
+        return _convolve_there(projections.detach(), torch.from_numpy(spectrum).to(projections))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -96,6 +98,15 @@ def _convolve(data: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
         block = np.asarray(fft.rfft(rows[start : start + ROWS_AT_ONCE], length, workers=workers)) * response
         out[start : start + ROWS_AT_ONCE] = np.asarray(fft.irfft(block, length, workers=workers))[:, :cols]
     return out.reshape(data.shape)
+
+
+def _convolve_there(projections: Tensor, spectrum: Tensor) -> Tensor:
+    """The same with torch, on a GPU; a view at a time, so that the spectra stay small."""
+    cols = projections.shape[-1]
+    length, out = _length(cols), torch.empty_like(projections)
+    for rows, result in zip(projections.flatten(0, -3), out.flatten(0, -3), strict=True):
+        result.copy_(torch.fft.irfft(torch.fft.rfft(rows, length) * spectrum, length)[..., :cols])
+    return out
 
 
 def extend_rows(projections: Tensor, columns: int) -> Tensor:

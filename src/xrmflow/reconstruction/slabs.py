@@ -14,9 +14,9 @@ from xrmflow.projectors.columns import MARGIN
 CHUNK = 64
 SMALL = (32, 16, 8, 4, 2, 1)
 # What interpreter, libraries and compiled kernels take before any array.
-RUNTIME_BYTES = int(0.45e9)
-# Pixels filtered at a time, and the working copies of them in units of float32: weights (float64), FFT, result.
-FILTER_PIXELS, FILTER_COPIES = 2**21, 14
+RUNTIME_BYTES = int(0.4e9)
+# Pixels filtered at a time, and the working copies of them in units of float32 (measured).
+FILTER_PIXELS, FILTER_COPIES = 2**21, 6
 # Views backprojected at a time; as many as a chunk of projection stores holds, fewer where memory is scarce.
 VIEWS_AT_ONCE = (32, 8, 1)
 FLOAT = 4

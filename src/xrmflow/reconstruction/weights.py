@@ -1,6 +1,7 @@
 """Weights of the filtered backprojection: obliquity, angular steps, redundancy.
 
-All are found from the per-view vectors, so they hold for shifted, rolled and tilted detectors and for uneven angles.
+All are found from the per-view vectors, so they hold for shifted, rolled and tilted detectors and for uneven angles,
+and gradients flow to the vectors (what is decided about a scan, such as which views are redundant, has none).
 """
 
 import math
@@ -17,28 +18,28 @@ MISSING_STEPS, MISSING_RAD = 3.0, math.radians(0.5)
 OFFSET_REACH = 0.8
 
 
-def cosine_weights(geometry: ScanGeometry) -> Tensor:
-    """Cosine of the angle between each pixel's ray and the horizontal central ray, (view, row, col) float32.
+def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Cosine of the angle between each pixel's ray and the horizontal central ray, (view, row, col).
 
     On a detector facing the source this is SDD / sqrt(SDD^2 + u^2 + v^2); 1 for parallel rays.
     """
     if geometry.beam == "parallel":
-        return torch.ones((geometry.views, 1, 1), device=geometry.source.device)
+        return torch.ones((geometry.views, 1, 1), dtype=dtype, device=geometry.source.device)
     corner, towards, _ = _frame(geometry)
     columns = torch.arange(geometry.cols, dtype=corner.dtype, device=corner.device)
-    rows = torch.arange(geometry.rows, dtype=torch.float32, device=corner.device)[:, None]
+    rows = torch.arange(geometry.rows, dtype=dtype, device=corner.device)[:, None]
     # Lengths relative to row 0 of each column, so that float32 will do; polynomials in the row, so that it is quick.
     foot = corner[:, None, :] + columns[:, None] * geometry.u[:, None, :]
     squared = (foot**2).sum(dim=-1)
     length, v = squared.sqrt(), geometry.v[:, None, :]
     ahead = [(foot * towards[:, None, :]).sum(-1) / length, (v * towards[:, None, :]).sum(-1) / length]
     norm = [2 * (foot * v).sum(-1) / squared, (v**2).sum(-1) / squared]
-    a, b, c, d = (values[:, None, :].to(torch.float32) for values in (*ahead, *norm))
+    a, b, c, d = (values[:, None, :].to(dtype) for values in (*ahead, *norm))
     return (a + rows * b) * torch.rsqrt(1 + rows * (c + rows * d))
 
 
 def view_weights(geometry: ScanGeometry) -> Tensor:
-    """Angular step times redundancy over virtual pixel pitch, per view and column: (view, col) float32, per mm.
+    """Angular step times redundancy over virtual pixel pitch, per view and column: (view, col) float64, per mm.
 
     With them, sum over views of ramp_filter(cosine * weight * p) at unit pitch, over U^2, is the attenuation per mm.
     Redundancy: one half for a full turn, `parker` for a shorter one, `wang` for a full turn with an offset detector.
@@ -61,7 +62,7 @@ def view_weights(geometry: ScanGeometry) -> Tensor:
         weights = angular_steps(angles, 2 * math.pi)[:, None] * parker(
             torch.remainder(angles - start, 2 * math.pi)[:, None], fan_angles(geometry), span
         )
-    return (weights / pitch[:, None]).to(torch.float32)
+    return weights / pitch[:, None]
 
 
 def view_angles(geometry: ScanGeometry) -> Tensor:
@@ -93,7 +94,7 @@ def angular_steps(angles: Tensor, period: float) -> Tensor:
 
 def scanned_arc(angles: Tensor) -> tuple[float, float] | None:
     """Start and length in rad of the scanned arc, each view standing for its angular step; None for a full turn."""
-    wrapped = torch.sort(torch.remainder(angles, 2 * math.pi)).values
+    wrapped = torch.sort(torch.remainder(angles.detach(), 2 * math.pi)).values
     gaps = _gaps(wrapped, 2 * math.pi)
     median, widest = _median_step(gaps), int(torch.argmax(gaps))
     if not _is_missing(gaps[widest], median):
@@ -165,13 +166,14 @@ def missing_columns(geometry: ScanGeometry) -> tuple[int, int]:
     _, _, across = _frame(geometry)
     middle = geometry.detector - (geometry.source if geometry.beam == "cone" else 0)
     axis = (geometry.cols - 1) / 2 - (middle * across).sum(1) / (geometry.u * across).sum(1)
-    before = math.ceil(geometry.cols - 1 - 2 * float(axis.min()) - 1e-6)
-    after = math.ceil(2 * float(axis.max()) - (geometry.cols - 1) - 1e-6)
+    before = math.ceil(geometry.cols - 1 - 2 * float(axis.detach().min()) - 1e-6)
+    after = math.ceil(2 * float(axis.detach().max()) - (geometry.cols - 1) - 1e-6)
     return max(0, before), max(0, after)
 
 
 def _reach(position: Tensor) -> tuple[float, float]:
     """How far every view sees on the negative and on the positive side of the axis."""
+    position = position.detach()
     return -float(position.amin(dim=1).max()), float(position.amax(dim=1).min())
 
 
