@@ -14,9 +14,11 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.columns import MARGIN, TILE, _inside, _path
 from xrmflow.projectors.pixelwise import _at, _main, _planes, _seen
+from xrmflow.projectors.resample import LANES, PERMUTE, fits_registers
 from xrmflow.projectors.setup import Setup
+from xrmflow.projectors.slopes import SUMS, slopes_permuted, slopes_plain
 from xrmflow.projectors.threads import in_pieces
 
 FAST = {"contract", "nsz", "arcp", "reassoc"}
@@ -38,10 +40,11 @@ def rays_gradient(volume: Tensor, projections: Tensor, setup: Setup) -> Tensor:
     padded = _padded(volume.detach().permute(1, 2, 0), MARGIN)
     data = projections.detach()
     sums = np.zeros((setup.geometry.views, 6, 3))
+    kernel = _level_rays if setup.level else _rays
 
     def work(start: int, stop: int) -> None:
         weights = np.ascontiguousarray(data[start:stop].numpy().transpose(0, 2, 1))
-        _rays(padded, weights, setup.rays[start:stop], setup.cone, setup.grid.voxel_mm, sums[start:stop])
+        kernel(padded, weights, setup.rays[start:stop], setup.cone, setup.grid.voxel_mm, sums[start:stop])
 
     in_pieces(work, setup.geometry.views)
     return torch.from_numpy(sums)
@@ -59,12 +62,13 @@ def maps_gradient(projections: Tensor, volume: Tensor, setup: Setup) -> tuple[Te
         (view, 3, 4) and (view, 3), float64, in the orders of `voxel_to_pixel` and `source_distances`.
     """
     columns = _padded(projections.detach().permute(0, 2, 1), MARGIN, along=(1, 2))
-    turned = np.ascontiguousarray(volume.detach().numpy().transpose(1, 2, 0))
+    turned = _turned(volume.detach())
+    kernel = _upright_maps if setup.upright else _maps
     size = -(-len(turned) // PIECES)
     sums = np.zeros((-(-len(turned) // size), setup.geometry.views, 15))
 
     def work(start: int, stop: int) -> None:
-        _maps(columns, turned, setup.matrices, setup.distances, sums[start // size], start, stop)
+        kernel(columns, turned, setup.matrices, setup.distances, sums[start // size], start, stop)
 
     in_pieces(work, len(turned), size=size)
     total = torch.from_numpy(sums.sum(axis=0))
@@ -77,6 +81,14 @@ def _padded(data: Tensor, margin: int, along: tuple[int, ...] = (0, 1, 2)) -> np
     padded = np.zeros([size + 2 * m for size, m in zip(data.shape, margins, strict=True)], data.numpy().dtype)
     padded[tuple(slice(m, m + size) for size, m in zip(data.shape, margins, strict=True))] = data.numpy()
     return padded
+
+
+def _turned(volume: Tensor) -> np.ndarray:
+    """A copy (y, x, z) of a volume (z, y, x), with room for a register behind its end."""
+    nz, ny, nx = volume.shape
+    turned = np.zeros(nz * ny * nx + LANES, volume.numpy().dtype)[:-LANES].reshape(ny, nx, nz)
+    turned[:] = volume.numpy().transpose(1, 2, 0)
+    return turned
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -199,3 +211,154 @@ def _add_row(total, n, i, j, one, by_k):
     total[n + 1] += j * one
     total[n + 2] += by_k
     total[n + 3] += one
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _level_rays(volume, weights, rays, forward_only, voxel, sums):
+    """`_rays` where a column of rays shares its path in the (x, y) plane: column by column, plane by plane.
+
+    Moments of the slopes along the column, and about the middle plane along the rays, are all that is needed.
+    """
+    cols, rows = weights.shape[1], weights.shape[2]
+    ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
+    real, middle = volume.dtype.type, 0.5 * (rows - 1)
+    height, width = volume.shape[2], volume.shape[1]
+    flat = volume.reshape(volume.size)
+    values, lengths = np.zeros(rows + LANES, volume.dtype), np.zeros(rows + LANES, volume.dtype)
+    part, buffer, moments = np.zeros(SUMS, volume.dtype), np.zeros((2, height), volume.dtype), np.zeros((2, 5))
+    permute, data = PERMUTE and volume.itemsize == 4, volume.ctypes.data
+    out = part.ctypes.data
+    for view in range(weights.shape[0]):
+        ray = rays[view]
+        for column in range(cols):
+            main = 0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1
+            planes, others = (nx, ny) if main == 0 else (ny, nx)
+            om, oo, dm, do = _path(ray, column, main, 1 - main)
+            oz, dz = ray[0, 2] + column * ray[1, 2], ray[3, 2] + column * ray[4, 2]
+            away = (0.5 * (planes - 1) - om) / dm
+            for row in range(rows):
+                squared = dm * dm + do * do + (dz + row * ray[5, 2]) ** 2
+                lengths[row] = weights[view, column, row] * real(voxel * np.sqrt(squared) / abs(dm))
+            values[:] = 0
+            moments[:] = 0
+            for plane in range(planes):
+                t = (plane - om) / dm
+                other = oo + t * do
+                if not -1.0 < other < others or (forward_only and t <= 0.0):
+                    continue
+                start, step = oz + t * dz, ray[2, 2] + t * ray[5, 2]
+                first, last = _inside(start, step, rows, nz)
+                if first >= last:
+                    continue
+                near = np.int64(other + MARGIN)
+                share = real(other + MARGIN - near)
+                if main == 0:
+                    a, stride = (near * width + plane + MARGIN) * height, width * height
+                else:
+                    a, stride = ((plane + MARGIN) * width + near) * height, height
+                b, count, begin, k = a + stride, last - first, start + MARGIN + step * first, first - middle
+                if permute and fits_registers(step, height):
+                    to, by = values.ctypes.data + 4 * first, lengths.ctypes.data + 4 * first
+                    slopes_permuted(out, to, by, count, data + 4 * a, data + 4 * b, share, begin, step, k)  # type: ignore[call-arg]
+                else:
+                    slopes_plain(
+                        part, values[first:], lengths[first:], count, flat, a, b, share, begin, step, k, height, buffer
+                    )
+                for n in range(5):
+                    moments[0, n] += part[n]
+                    moments[1, n] += (t - away) * part[n]
+            _add_path(sums[view], column, main, (dm, do, dz, ray[5, 2]), away, moments, values, lengths, middle)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _add_path(sums, column, main, direction, away, moments, values, lengths, middle):
+    """Add the gradients of a column of rays, from its moments: those of `slopes`, times 1 and t from the middle."""
+    dm, do, dz, ddz = direction
+    x0, x1, x2, y0, y1 = 0.0, 0.0, 0.0, 0.0, 0.0
+    for row in range(len(values) - LANES):
+        y = np.float64(values[row]) * lengths[row]
+        x = y / (dm * dm + do * do + (dz + row * ddz) ** 2)
+        x0, x1, x2, y0, y1 = x0 + x, x1 + row * x, x2 + row * row * x, y0 + y, y1 + row * y
+    other = 1 - main
+    for n in range(2):
+        a0, a1, s0, s1, s2 = moments[n]
+        if n == 1:
+            b0, b1, c0, c1, c2 = moments[0]
+            a0, a1, s0, s1, s2 = a0 + away * b0, a1 + away * b1, s0 + away * c0, s1 + away * c1, s2 + away * c2
+        # From moments about the middle row to those about row 0.
+        a1, s1, s2 = a1 + middle * a0, s1 + middle * s0, s2 + middle * (2 * s1 + middle * s0)
+        m0, m1 = -(do * a0 + dz * s0 + ddz * s1) / dm, -(do * a1 + dz * s1 + ddz * s2) / dm
+        if n == 1:  # The length between planes depends on the direction.
+            a0, a1 = a0 + do * x0, a1 + do * x1
+            s0, s1 = s0 + dz * x0 + ddz * x1, s1 + dz * x1 + ddz * x2
+            m0, m1 = m0 + dm * x0 - y0 / dm, m1 + dm * x1 - y1 / dm
+        for axis, one, by_row in ((main, m0, m1), (other, a0, a1), (2, s0, s1)):
+            sums[3 * n, axis] += one
+            sums[3 * n + 1, axis] += column * one
+            sums[3 * n + 2, axis] += by_row
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _places(m, distances, first, j, places):
+    """Where the voxels (first + n, j) are seen: column (-9 for nowhere), row of z = 0, 1 / w, U."""
+    for n in range(places.shape[1]):
+        i = float(first + n)
+        w = m[2, 0] * i + (m[2, 1] * j + m[2, 3])
+        scale = 1.0 / w
+        column = (m[0, 0] * i + (m[0, 1] * j + m[0, 3])) * scale
+        places[0, n] = column if w > 0.0 else -9.0
+        places[1, n] = (m[1, 0] * i + (m[1, 1] * j + m[1, 3])) * scale
+        places[2, n] = scale
+        places[3, n] = distances[0] * i + (distances[1] * j + distances[2])
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _upright_maps(columns, volume, matrices, distances, sums, row_first, row_last):
+    """`_maps` where a voxel's column on the detector is the same for all z: column by column."""
+    views, width, height = columns.shape
+    cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
+    nx, nz = volume.shape[1], volume.shape[2]
+    real, middle = columns.dtype.type, 0.5 * (nz - 1)
+    flat = columns.reshape(columns.size)
+    values, part = np.zeros(nz + LANES, columns.dtype), np.zeros(SUMS, columns.dtype)
+    buffer, places = np.zeros((2, height), columns.dtype), np.empty((4, TILE))
+    permute, data, source = PERMUTE and columns.itemsize == 4, columns.ctypes.data, volume.ctypes.data
+    to, out = values.ctypes.data, part.ctypes.data
+    for j in range(row_first, row_last):
+        for tile in range(0, nx, TILE):
+            values[:] = 0
+            for view in range(views):
+                m, total = matrices[view], sums[view]
+                _places(m, distances[view], tile, float(j), places)
+                for n in range(min(TILE, nx - tile)):
+                    column, start, scale, distance = places[0, n], places[1, n], places[2, n], places[3, n]
+                    if not -1.0 < column < cols:
+                        continue
+                    step = m[1, 2] * scale
+                    first, last = _inside(start, step, nz, rows)
+                    if first >= last:
+                        continue
+                    i, left = tile + n, np.int64(column + MARGIN)
+                    share = real(column + MARGIN - left)
+                    a, count = (view * width + left) * height, last - first
+                    b, begin, k = a + height, start + MARGIN + step * first, first - middle
+                    if permute and fits_registers(step, height):
+                        by = source + 4 * ((j * nx + i) * nz + first)
+                        slopes_permuted(out, to, by, count, data + 4 * a, data + 4 * b, share, begin, step, k)  # type: ignore[call-arg]
+                    else:
+                        weights = volume[j, i, first:]
+                        slopes_plain(part, values, weights, count, flat, a, b, share, begin, step, k, height, buffer)
+                    weight = 1.0 / (distance * distance)
+                    each = weight * scale
+                    c, r, v = each * part[0], each * part[2], weight * part[5]
+                    kc, kr = each * part[1] + middle * c, each * part[3] + middle * r
+                    kkr = each * part[4] + middle * (2.0 * each * part[3] + middle * r)
+                    _add_row(total, 0, i, j, c, kc)
+                    _add_row(total, 4, i, j, r, kr)
+                    _add_row(
+                        total, 8, i, j, -(column * c + start * r + step * kr), -(column * kc + start * kr + step * kkr)
+                    )
+                    by_distance = -2.0 * v / distance
+                    total[12] += i * by_distance
+                    total[13] += j * by_distance
+                    total[14] += by_distance
