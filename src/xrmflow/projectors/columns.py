@@ -11,11 +11,24 @@ asks whether an index is inside. Positions are computed in float64 once per colu
 import numpy as np
 from numba import njit
 
-from xrmflow.projectors.resample import FAST, FEW, LANES, PERMUTE, add_permuted, add_plain, fits_registers
+from xrmflow.projectors.resample import (
+    EDGE,
+    FAST,
+    FEW,
+    LANES,
+    MIN_STEP,
+    PERMUTE,
+    add_permuted,
+    add_plain,
+    fits_registers,
+    spread_permuted,
+)
 
 MARGIN = 2
 # Voxels along x whose places on the detector are found together.
 TILE = 16
+# Places along z, or rows, that are worked on together: what they touch fits the second cache.
+BLOCK = 128
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -201,52 +214,80 @@ def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def project_adjoint(columns, rays, forward_only, voxel, main, volume, plane_first, plane_last):
-    """Spread `columns` (unpadded) along the rays whose main direction is `main` into planes of `volume` (padded).
-
-    Calls for different planes write different voxels. The transpose of `project` is this for main = 0 and for main = 1.
-    """
-    views, cols, rows = columns.shape
-    ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
-    others = ny if main == 0 else nx
-    real = volume.dtype.type
-    buffer = np.zeros(nz + 2 * MARGIN + 1, volume.dtype)
-    scaled = np.zeros(rows, volume.dtype)
-    for view in range(views):
+def scale_rays(columns, rays, voxel, view_first, view_last):
+    """Multiply `columns` (view, col, row with EDGE on either side) by the length of rays between planes, in place."""
+    rows = columns.shape[2] - 2 * EDGE
+    real = columns.dtype.type
+    for view in range(view_first, view_last):
         ray = rays[view]
-        for column in range(cols):
-            if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
-                continue
-            om, oo, dm, do = _path(ray, column, main, 1 - main)
+        for column in range(columns.shape[1]):
+            dx, dy = ray[3, 0] + column * ray[4, 0], ray[3, 1] + column * ray[4, 1]
+            dz, main = ray[3, 2] + column * ray[4, 2], voxel / max(abs(dx), abs(dy))
             for r in range(rows):
-                dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
-                scaled[r] = columns[view, column, r] * real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
-            for plane in range(plane_first, plane_last):
-                t = (plane - om) / dm
-                other = oo + t * do
-                if not -1.0 < other < others or (forward_only and t <= 0.0):
+                columns[view, column, EDGE + r] *= real(np.sqrt(dx * dx + dy * dy + (dz + r * ray[5, 2]) ** 2) * main)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _spread_plain(volume, a, b, count, source, n, rows, wa, wb, start, step, buffer):
+    """Values source[n + r] at positions start + r step, r in range(rows), spread into `count` places from a and b."""
+    real = volume.dtype.type
+    first, last = _inside(start, step, rows, count)
+    buffer[: count + 2] = 0
+    offset, pitch = real(start + 1.0 + step * first), real(step)
+    for r in range(last - first):
+        position = offset + pitch * real(r)
+        k = np.int32(position)
+        f = position - real(k)
+        value = source[n + first + r]
+        buffer[k] += value - f * value
+        buffer[k + 1] += f * value
+    for k in range(count):
+        volume[a + k] += wa * buffer[k + 1]
+        volume[b + k] += wb * buffer[k + 1]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def project_adjoint(columns, rays, forward_only, main, volume, plane_first, plane_last):
+    """Spread `columns`, scaled by `scale_rays`, along the rays whose main direction is `main` into planes of `volume`.
+
+    `volume` (y, x, z) is padded. Calls for different planes write different voxels. The transpose of `project` is this
+    for main = 0 and for main = 1. Slices are taken in blocks, so that what is written stays in the cache.
+    """
+    views, cols, height = columns.shape
+    rows = height - 2 * EDGE
+    ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
+    others, real = (ny if main == 0 else nx), volume.dtype.type
+    flat, source = volume.reshape(volume.size), columns.reshape(columns.size)
+    along, across = volume.shape[2], volume.shape[1] * volume.shape[2]
+    stride, pitch = (across, along) if main == 0 else (along, across)
+    buffer = np.zeros(BLOCK + 3, volume.dtype)
+    permute, data, to = PERMUTE and volume.itemsize == 4, columns.ctypes.data, volume.ctypes.data
+    for low in range(0, nz, BLOCK):
+        size = min(BLOCK, nz - low)
+        for view in range(views):
+            ray = rays[view]
+            for column in range(cols):
+                if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
                     continue
-                start = ray[0, 2] + column * ray[1, 2] + t * (ray[3, 2] + column * ray[4, 2])
-                step = ray[2, 2] + t * ray[5, 2]
-                first, last = _inside(start, step, rows, nz)
-                if first >= last:
-                    continue
-                near = np.int64(other + MARGIN)
-                share = real(other + MARGIN - near)
-                low, high = _span(start + MARGIN, step, first, last, nz + 2 * MARGIN)
-                buffer[: high - low + 1] = 0
-                offset, pitch = real(start + MARGIN - low + step * first), real(step)
-                for r in range(last - first):
-                    position = offset + pitch * real(r)
-                    n = np.int32(position)
-                    f = position - real(n)
-                    value = scaled[first + r]
-                    buffer[n] += value - f * value
-                    buffer[n + 1] += f * value
-                if main == 0:
-                    a, b = volume[near, plane + MARGIN], volume[near + 1, plane + MARGIN]
-                else:
-                    a, b = volume[plane + MARGIN, near], volume[plane + MARGIN, near + 1]
-                for n in range(low, high):
-                    a[n] += buffer[n - low] - share * buffer[n - low]
-                    b[n] += share * buffer[n - low]
+                om, oo, dm, do = _path(ray, column, main, 1 - main)
+                oz, dz = ray[0, 2] + column * ray[1, 2] - low, ray[3, 2] + column * ray[4, 2]
+                n, inverse = (view * cols + column) * height, 1.0 / dm
+                for plane in range(plane_first, plane_last):
+                    t = (plane - om) * inverse
+                    other = oo + t * do
+                    if not -1.0 < other < others or (forward_only and t <= 0.0):
+                        continue
+                    start, step = oz + t * dz, ray[2, 2] + t * ray[5, 2]
+                    near = np.int64(other + MARGIN)
+                    share = other + MARGIN - near
+                    wa, wb = real(1.0 - share), real(share)
+                    a = near * stride + (plane + MARGIN) * pitch + MARGIN + low
+                    if permute and abs(step) >= MIN_STEP:
+                        inner = 1.0 / step
+                        half = abs(inner)
+                        row = -start * inner
+                        first, last = _inside(row + half - 1.0, inner, size, rows - 2.0 + 2.0 * half)
+                        o, begin = to + 4 * (a + first), row + EDGE + inner * first
+                        spread_permuted(o, o + 4 * stride, last - first, data + 4 * n, wa, wb, begin, step)
+                    else:
+                        _spread_plain(flat, a, a + stride, size, source, n + EDGE, rows, wa, wb, start, step, buffer)

@@ -4,6 +4,8 @@ Four functions of one array and a `Setup`, without autograd and without checks: 
 their public face, and `xrmflow.projectors.gpu` offers the same four.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from xrmflow.projectors.threads import in_pieces
 
 # Views transposed to column layout at a time: bounds the extra memory.
 VIEWS_AT_ONCE = 32
+# Planes across the main direction of rays in a piece: what a block of their slices takes fits the second cache.
+PLANES = 4
 
 
 def project(volume: Tensor, setup: Setup) -> Tensor:
@@ -35,18 +39,34 @@ def project(volume: Tensor, setup: Setup) -> Tensor:
 def project_adjoint(projections: Tensor, setup: Setup) -> Tensor:
     """Every voxel is crossed by rays of all views: pieces are planes across the main direction, one after the other."""
     nz, ny, nx = setup.grid.shape
-    margin = columns.MARGIN
-    turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
-    kernels, axes = (columns, (nx, ny)) if setup.level else (pixelwise, (nx, ny, nz))
-    volume = np.zeros((ny + 2 * margin, nx + 2 * margin, nz + 2 * margin), turned.dtype)
-    for main, planes in enumerate(axes):
-
-        def work(start: int, stop: int, main: int = main) -> None:
-            kernels.project_adjoint(turned, setup.rays, setup.cone, setup.grid.voxel_mm, main, volume, start, stop)
-
-        in_pieces(work, planes, size=max(8, planes // 16))
+    margin, voxel = columns.MARGIN, setup.grid.voxel_mm
+    volume = np.zeros((ny + 2 * margin, nx + 2 * margin, nz + 2 * margin), _dtype(projections))
+    if setup.level:
+        rays = _scaled_rays(projections, setup)
+        for main, planes in enumerate((nx, ny)):
+            in_pieces(partial(columns.project_adjoint, rays, setup.rays, setup.cone, main, volume), planes, size=PLANES)
+    else:
+        turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
+        for main, planes in enumerate((nx, ny, nz)):
+            work = partial(pixelwise.project_adjoint, turned, setup.rays, setup.cone, voxel, main, volume)
+            in_pieces(work, planes, size=max(8, planes // 16))
     inner = volume[margin:-margin, margin:-margin, margin:-margin]
     return _tensor(inner.transpose(2, 0, 1)).to(projections.device)
+
+
+def _scaled_rays(projections: Tensor, setup: Setup) -> np.ndarray:
+    """(view, col, row) with `columns.EDGE` zeros around rows: projections times the length of rays between planes."""
+    views, rows, cols = projections.shape
+    edge, data = columns.EDGE, projections.detach().cpu().numpy()
+    shape = (views, cols, rows + 2 * edge)
+    scaled = np.zeros(np.prod(shape) + 2 * columns.LANES, data.dtype)[: np.prod(shape)].reshape(shape)
+
+    def work(start: int, stop: int) -> None:
+        scaled[start:stop, :, edge:-edge] = data[start:stop].transpose(0, 2, 1)
+        columns.scale_rays(scaled, setup.rays, setup.grid.voxel_mm, start, stop)
+
+    in_pieces(work, views)
+    return scaled
 
 
 def backproject(projections: Tensor, setup: Setup) -> Tensor:

@@ -10,15 +10,15 @@ import os
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
+
+from xrmflow.projectors.lanes import LANES, add_sixteen, spread_sixteen
 
 FAST = {"contract", "nsz"}
-LANES = 16
 # A pitch up to which 16 positions and their successors stay within 32 values: 15 pitch + 2 <= 32.
 MAX_PITCH = 1.99
+# From this step on `spread_permuted` finds its values in 32: 15 / step + 5 <= 32; it needs EDGE zeros around them.
+MIN_STEP, EDGE = 0.556, 4
 # Shorter columns are not worth a register, and reading 32 values could leave the array.
 MIN_LENGTH = 2 * LANES
 # Fewer positions than this are read one by one, without a buffer.
@@ -47,7 +47,7 @@ def add_permuted(out, count, a, b, wa, wb, start, step):
     Addresses, not arrays: counting references to arrays would cost more than the work on short columns.
 
     Args:
-        out: address of the first output; LANES values behind the last one must exist, and keep their value.
+        out: address of the first output; LANES values behind the last one must exist and are not touched.
         count: number of outputs.
         a: address of a column.
         b: address of another; at least one column lies behind both in memory.
@@ -61,7 +61,7 @@ def add_permuted(out, count, a, b, wa, wb, start, step):
         position = start + k * step
         base = np.int64(max(position + back, 0.0))
         offset, left = np.float32(position - base), np.int32(count - k)
-        _add_sixteen(out + 4 * k, left, a + 4 * base, b + 4 * base, wa, wb, offset, np.float32(step))  # type: ignore[call-arg]
+        add_sixteen(out + 4 * k, left, a + 4 * base, b + 4 * base, wa, wb, offset, np.float32(step))  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -96,55 +96,36 @@ def add_plain(out, first, count, flat, a, b, wa, wb, start, step, length, buffer
         target[k] += buffer[n] + f * (buffer[n + 1] - buffer[n])
 
 
-@intrinsic
-def _add_sixteen(typingctx, out, count, a, b, wa, wb, offset, pitch):
-    """The lanes l < min(count, 16) of out[l] += (wa a + wb b) at offset + l pitch, everything given by address."""
-    f32, i32 = ir.FloatType(), ir.IntType(32)
-    floats, integers = ir.VectorType(f32, LANES), ir.VectorType(i32, LANES)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def spread_permuted(out_a, out_b, count, source, wa, wb, start, step):
+    """Transpose of reading two columns at positions that grow by `step`, gathered by the columns; float32 by address.
 
-    def generate(context, builder, signature, arguments):
-        out, count, a, b, wa, wb, offset, pitch = arguments
+    out_a[k] += wa s[k], out_b[k] += wb s[k], k in range(count), with
+    s[k] = sum over n of hat(step (start + k / step - n)) source[n], where hat(x) = max(0, 1 - |x|).
 
-        def at(address, shift=0):
-            moved = builder.add(address, ir.Constant(address.type, 4 * shift))
-            return builder.inttoptr(moved, floats.as_pointer())
-
-        def load(address, shift=0):
-            value = builder.load(at(address, shift))
-            value.align = 4
-            return value
-
-        def spread(scalar, kind=floats):
-            undefined = ir.Constant(kind, ir.Undefined)
-            one = builder.insert_element(undefined, scalar, ir.Constant(i32, 0))
-            return builder.shuffle_vector(one, undefined, ir.Constant(integers, [0] * LANES))
-
-        def add(x, y):
-            return builder.fadd(x, y, flags=("contract",))
-
-        def times(x, y):
-            return builder.fmul(x, y, flags=("contract",))
-
-        def mixed(shift):
-            return add(times(spread(wa), load(a, shift)), times(spread(wb), load(b, shift)))
-
-        def pick(index):
-            return builder.call(permute, [near, index, far])
-
-        permute = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(floats, [floats, integers, floats]), "llvm.x86.avx512.vpermi2var.ps.512"
-        )
-        lanes = ir.Constant(floats, [float(lane) for lane in range(LANES)])
-        position = add(spread(offset), times(spread(pitch), lanes))
-        index = builder.fptosi(position, integers)
-        share = builder.fsub(position, builder.sitofp(index, floats))
-        near, far = mixed(0), mixed(LANES)
-        value, following = pick(index), pick(builder.add(index, ir.Constant(integers, [1] * LANES)))
-        before = load(out)
-        total = add(before, add(value, times(share, builder.fsub(following, value))))
-        wanted = builder.icmp_signed("<", ir.Constant(integers, list(range(LANES))), spread(count, integers))
-        builder.store(builder.select(wanted, total, before), at(out)).align = 4
-        return context.get_dummy_value()
-
-    address, real = types.intp, types.float32
-    return types.void(address, types.int32, address, address, real, real, real, real), generate
+    Args:
+        out_a: address of the first place of one column; LANES values behind the last one must exist, untouched.
+        out_b: address of the first place of the other.
+        count: number of places.
+        source: address of values with EDGE zeros on either side, then LANES more values of any kind.
+        wa: weight of column a.
+        wb: weight of column b.
+        start: where among the values place 0 lies, EDGE included.
+        step: from one value to the next, in places.
+    """
+    size = np.float32(abs(step))
+    pitch = 1.0 / step
+    half = abs(pitch)
+    back = min((LANES - 1) * pitch, 0.0)
+    low = start - half
+    for k in range(0, count, LANES):
+        position = low + k * pitch
+        base = np.int64(max(position + back, 0.0))
+        at, left = source + 4 * base, np.int32(count - k)
+        offset, slope = np.float32(position - base), np.float32(pitch)
+        if half <= 1.0:
+            spread_sixteen(out_a + 4 * k, out_b + 4 * k, left, at, wa, wb, offset, slope, size, 2)  # type: ignore[call-arg]
+        elif half <= 1.5:
+            spread_sixteen(out_a + 4 * k, out_b + 4 * k, left, at, wa, wb, offset, slope, size, 3)  # type: ignore[call-arg]
+        else:
+            spread_sixteen(out_a + 4 * k, out_b + 4 * k, left, at, wa, wb, offset, slope, size, 4)  # type: ignore[call-arg]
