@@ -263,6 +263,11 @@ def test_natural_grid_has_its_slices_at_the_rows():
     assert grid.first_voxel_mm[2] == pytest.approx(-1.0)
 
 
+def test_the_natural_grid_of_an_offset_detector_reaches_to_its_far_edge():
+    record = acquisition(cols=38, centre_px=31.5)
+    assert natural_grid(record).shape == (9, 64, 64)
+
+
 def test_larger_voxels_cover_the_same_field():
     record = acquisition(rows=SIZE)
     grid = region_grid(record, voxel_mm=3 * record.voxel_mm)

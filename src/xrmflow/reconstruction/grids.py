@@ -4,10 +4,15 @@ import math
 
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.reconstruction.weights import missing_columns
 
 
 def natural_grid(acquisition: Acquisition) -> VolumeGrid:
-    """One voxel a pixel: (rows, cols, cols) voxels of a pixel's size at the axis, centred on it, slices at the rows."""
+    """One voxel a pixel: (rows, cols, cols) voxels of a pixel's size at the axis, centred on it, slices at the rows.
+
+    An offset detector sees farther than its width: there the slices reach as far as its far edge on all sides.
+    """
     return region_grid(acquisition)
 
 
@@ -35,6 +40,7 @@ def region_grid(
         centre_mm = (0.0, 0.0, natural * ((acquisition.rows - 1) / 2 - acquisition.midplane_px))
     x, y, z = centre_mm
     if shape is None:
-        height, width = (math.ceil(size * natural / voxel - 1e-6) for size in (acquisition.rows, acquisition.cols))
+        seen = acquisition.cols + sum(missing_columns(scan_geometry(acquisition)))
+        height, width = (math.ceil(size * natural / voxel - 1e-6) for size in (acquisition.rows, seen))
         shape = (height, width, width)
     return VolumeGrid(shape, voxel, (x, y, z))
