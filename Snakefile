@@ -38,4 +38,4 @@ onsuccess:
 
 
 onerror:
-    PLAN.end()
+    end_with_failures(log)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -86,3 +88,37 @@ def test_the_last_line_is_the_cause_in_words(monkeypatch, capsys, tmp_path, faul
     monkeypatch.setattr(cli, "_call", fail)
     assert cli.main(["clean", str(tmp_path)]) == status
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith(says)
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from xrmflow import cli
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.stores import create_volume
+
+def half_done(name, rest):
+    grid = VolumeGrid((2, 2, 2), 1.0)
+    with create_volume(Path(rest[0]), quantity="label", grid=grid, calibrated=True, provenance={}):
+        print("ready", flush=True)
+        time.sleep(60)
+
+cli._call = half_done
+sys.exit(cli.main(["fdk", *sys.argv[1:]]))
+"""
+
+
+def test_a_signal_ends_a_stage_in_one_line_and_leaves_no_half_store(tmp_path):
+    """What a cluster sends at the time limit, at preemption and on cancelling."""
+    store = tmp_path / "volume.zarr"
+    running = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    assert list(tmp_path.glob(".volume.zarr.tmp-*"))
+    running.terminate()
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert said.splitlines()[-1].startswith("error: fdk: ended from outside (SIGTERM: time limit, preemption")
+    assert [file.name for file in tmp_path.iterdir()] == [".volume.zarr.lock"]

@@ -11,7 +11,10 @@ import inspect
 import logging
 import os
 import re
+import signal
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -23,10 +26,16 @@ from xrmflow.config.section import Section
 from xrmflow.errors import UserError
 
 HERE = Path(__file__).parent
-TOOLS = ("init", "inspect", "preview", "simulate", "verify", "export", "clean", "settings")
+TOOLS = ("init", "inspect", "preview", "simulate", "verify", "export", "clean", "settings", "usage")
+# The last line of a stage's log, which `xrmflow usage` reads.
+USED = "used %.1f s, %.0f MB"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger("xrmflow")
+
+
+class Terminated(BaseException):
+    """The process was asked to end: what is half done is cleared away on the way out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +78,13 @@ def _guarded(name: str, rest: list[str]) -> int:
     _prepare_process()
     try:
         _call(name, rest)
+    except Terminated:
+        print(
+            f"error: {name}: ended from outside (SIGTERM: time limit, preemption or cancelled); "
+            "nothing half done is left, and the same command goes on from here",
+            file=sys.stderr,
+        )
+        return 128 + signal.SIGTERM
     except UserError as error:
         print(f"error: {name}: {error}", file=sys.stderr)
         return 1
@@ -101,6 +117,13 @@ def _prepare_process() -> None:
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "xrmflow" / "numba" / platform.node() / _code_version()))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, _: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Terminated
 
 
 def _code_version() -> str:
@@ -128,9 +151,20 @@ def _call(name: str, rest: list[str]) -> None:
     positional = [
         values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY
     ]
+    begin = time.monotonic()
     result = function(*positional, **values)
+    if is_stage:
+        logger.info(USED, time.monotonic() - begin, _peak_mb())
     if isinstance(result, str):
         print(result)
+
+
+def _peak_mb() -> float:
+    """Peak memory of this process, 1e6 bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _make_room() -> None:

@@ -12,7 +12,8 @@ from xrmflow.errors import UserError
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage import space
 from xrmflow.manage.plan import Plan
-from xrmflow.manage.space import check_free_space, stores_gb, superres_factor
+from xrmflow.manage.sizes import superres_factor
+from xrmflow.manage.space import check_free_space, stores_gb
 
 VIEWS, ROWS, COLS = 50, 20, 100
 RAW, PROJECTIONS, VOLUME = (n / 1e9 for n in (2 * VIEWS * ROWS * COLS, 4 * VIEWS * ROWS * COLS, 4 * ROWS * COLS**2))

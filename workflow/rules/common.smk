@@ -7,10 +7,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from xrmflow.manage.failures import Ended
 from xrmflow.manage.plan import load_plan
 from xrmflow.manage.sources import files_of
 
 PLAN = load_plan(config.get("settings", "config/config.yaml"))
+
+# A job left over from a run that was killed finishes its store within this time, or its successor says who holds it.
+LOCK_WAIT_S = 3600
 
 SCAN = f"{PLAN.settings.results}/{{scan}}"
 RAW = f"{SCAN}/raw.zarr/manifest.json"
@@ -35,10 +39,19 @@ MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
 N2I_WEIGHTS, N2I_CARD = f"{MODEL}/n2i.safetensors", f"{MODEL}/n2i.json"
 SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
 
-# Every command finds the package next to the Python that runs Snakemake. A prefix never causes a rerun.
+# What the process that plans the run decides, its jobs inherit: they read this file again, on other machines.
+PLAN.enter()
+PLAN.offer_gpus(
+    limit=getattr(workflow.global_resources.get("gpu"), "value", None),
+    cluster=workflow.global_resources["_nodes"].value is not None,
+)
+
+# Every command finds the package next to the Python that runs Snakemake, and takes the place of its shell, so that a
+# signal to the job reaches the stage. A prefix never causes a rerun.
 shell.prefix(
     f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
-    f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_GPU=0 XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; "
+    f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_GPU=0 XRMFLOW_LOCK_WAIT_S={LOCK_WAIT_S}"
+    f" XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; exec env "
 )
 
 
@@ -131,3 +144,24 @@ def durable_results():
             wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
             wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))
+
+
+def end_with_failures(logs):
+    """Say what failed, and collect the tables that are up to date: those that no job left undone would write."""
+    left = list(workflow.dag.needrun_jobs())
+    failed = [job for job in left if job in getattr(workflow.scheduler, "failed", left)]
+    stale = {str(file) for job in left for file in job.output}
+    PLAN.end_with_failures(
+        [
+            Ended(
+                stage=job.rule.name,
+                scan=getattr(job.wildcards, "scan", ""),
+                volume=getattr(job.wildcards, "volume", ""),
+                log=Path(job.log[0]) if job.log else None,
+            )
+            for job in failed
+        ],
+        unfinished={getattr(job.wildcards, "scan", "") for job in left} - {""},
+        tables=[path for path in all_measured(TABLE) if path not in stale and Path(path).is_file()],
+        run_log="".join(Path(log).read_text(errors="replace") for log in logs if Path(log).is_file()),
+    )

@@ -17,6 +17,7 @@ rule flatfield:
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("flatfield"),
+        runtime=PLAN.minutes("flatfield"),
     params:
         section=section("flatfield"),
         lineage=lineage("flatfield"),
@@ -43,6 +44,7 @@ rule align:
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("align"),
+        runtime=PLAN.minutes("align"),
     params:
         section=section("align"),
         lineage=lineage("align"),
@@ -70,6 +72,7 @@ rule cupping:
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("cupping"),
+        runtime=PLAN.minutes("cupping"),
     params:
         section=section("cupping"),
         lineage=lineage("cupping"),

@@ -18,6 +18,7 @@ rule n2i_split:
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("n2i_split"),
+        runtime=PLAN.minutes("n2i_split"),
     params:
         section=section("n2i_split"),
         lineage=lineage("n2i_split"),
@@ -45,6 +46,7 @@ rule n2i_train:
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("n2i_train"),
+        runtime=PLAN.minutes("n2i_train"),
         gpu=PLAN.gpu,
     params:
         section=section("n2i_train"),
@@ -73,6 +75,7 @@ rule n2i_apply:
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("n2i_apply"),
+        runtime=PLAN.minutes("n2i_apply"),
         gpu=PLAN.gpu,
     params:
         section=section("n2i_apply"),

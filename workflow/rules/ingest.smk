@@ -15,6 +15,7 @@ rule ingest:
         "../../envs/xrmflow.yaml"
     resources:
         mem_mb=PLAN.memory_mb("ingest"),
+        runtime=PLAN.minutes("ingest"),
     params:
         section=section("ingest"),
         lineage=lineage("ingest"),

@@ -15,6 +15,7 @@ rule segment:
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("segment"),
+        runtime=PLAN.minutes("segment"),
     params:
         section=section("segment"),
         lineage=lineage("segment"),
@@ -47,6 +48,7 @@ rule morphometry:
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("morphometry"),
+        runtime=PLAN.minutes("morphometry"),
     params:
         section=section("morphometry"),
         lineage=lineage("morphometry"),

@@ -17,6 +17,7 @@ rule fdk:
     threads: 8
     resources:
         mem_mb=PLAN.memory_mb("fdk"),
+        runtime=PLAN.minutes("fdk"),
     params:
         section=section("fdk"),
         lineage=lineage("fdk"),

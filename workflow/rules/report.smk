@@ -27,6 +27,7 @@ rule validate:
     threads: 2
     resources:
         mem_mb=PLAN.memory_mb("validate"),
+        runtime=PLAN.minutes("validate"),
     params:
         section=section("validate"),
         lineage=lineage("validate"),
@@ -63,6 +64,7 @@ rule collect:
         "../../envs/xrmflow.yaml"
     resources:
         mem_mb=PLAN.memory_mb("collect"),
+        runtime=PLAN.minutes("collect"),
     params:
         section=section("collect"),
         lineage=lineage("collect"),
@@ -103,6 +105,7 @@ rule report:
         "../../envs/xrmflow.yaml"
     resources:
         mem_mb=PLAN.memory_mb("report"),
+        runtime=PLAN.minutes("report"),
     params:
         section=section("report"),
         lineage=lineage("report"),

@@ -17,6 +17,7 @@ rule sr_train:
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("sr_train"),
+        runtime=PLAN.minutes("sr_train"),
         gpu=PLAN.gpu,
     params:
         section=section("sr_train"),
@@ -45,6 +46,7 @@ rule sr_apply:
     threads: 16
     resources:
         mem_mb=PLAN.memory_mb("sr_apply"),
+        runtime=PLAN.minutes("sr_apply"),
         gpu=PLAN.gpu,
     params:
         section=section("sr_apply"),

@@ -56,7 +56,7 @@ def _is_ours(store: Path, results: Path) -> bool:
 def _remove(folder: Path, store: Path) -> bool:
     """Remove under the store's lock: whoever writes it holds that until the new store is in place."""
     try:
-        with lock(store):
+        with lock(store, wait_s=0):
             if folder == store and (folder / MANIFEST).exists():
                 return False
             shutil.rmtree(folder, ignore_errors=True)

@@ -3,12 +3,12 @@
 Imports nothing heavy: it is read once at the start of a run and again in every cluster job.
 """
 
-import fcntl
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -16,32 +16,21 @@ from xrmflow.config.loader import load_settings
 from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
+from xrmflow.manage import failures, resources, runs
 from xrmflow.manage.clean import sweep
+from xrmflow.manage.failures import Ended
 from xrmflow.manage.lineage import PARENTS, lineage
+from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 
 logger = logging.getLogger(__name__)
 
 LEVELS = ("final", "standard", "all")
-BASE_MB = 1500
-# Megabytes of memory a stage takes per megabyte of raw file, on top of the base, where a volume is about twice the raw
-# file; at most the budget of stages that keep to one.
-MEMORY_PER_RAW = {
-    "ingest": 0.5,
-    "flatfield": 2.0,
-    "align": 2.0,
-    "cupping": 3.0,
-    "fdk": 4.0,
-    "n2i_split": 4.0,
-    "n2i_train": 8.0,
-    "n2i_apply": 6.0,
-    "sr_train": 8.0,
-    "sr_apply": 8.0,
-    "segment": 15.0,
-    "morphometry": 30.0,
-    "validate": 30.0,
-    "collect": 0.0,
-}
-SUPERRES_VOXELS = 8
+# How many GPUs the profile lets the run hold, for its jobs to inherit.
+GPUS = "XRMFLOW_GPUS"
+# The study's tables of a run in which some scans failed.
+PARTIAL = ("morphometry_partial.csv", "morphometry_partial_wide.csv")
+# A scan that cannot be read: its own job will say why.
+NOTHING = ScanSize(1, 1, 1, 2, (1, 1, 1))
 
 
 class Plan:
@@ -80,12 +69,6 @@ class Plan:
     def has_sr(self) -> bool:
         """Whether a super-resolution network is to be had."""
         return self.trains_sr or bool(self.settings.trained_sr)
-
-    @property
-    def gpu(self) -> int:
-        """GPUs a training or inference job asks for: one where the settings ask for it, or this machine has one."""
-        wish = self.settings.device
-        return int(wish == "cuda" or (wish == "auto" and Path("/dev/nvidia0").exists()))
 
     # which scans and volumes -------------------------------------------------------------------------------------
 
@@ -143,19 +126,63 @@ class Plan:
         """Fingerprint of code and settings of a stage and its ancestors."""
         return lineage(stage, self.sections if stage not in self.active else self.active, volume=volume)
 
+    # what a job asks for -----------------------------------------------------------------------------------------
+
     def memory_mb(self, stage: str) -> Callable[..., int]:
         """Memory a job of a stage declares, scaled by the number of the attempt."""
 
         def of(wildcards: Any, attempt: int = 1) -> int:
-            scan = self.scans.get(getattr(wildcards, "scan", ""))
-            scans = [scan] if scan else [self.scans[name] for name in self.with_role("train", "train-only")]
-            size = MEMORY_PER_RAW.get(stage, 1.0) * max((_megabytes(Path(one.source)) for one in scans), default=0.0)
-            if getattr(wildcards, "volume", "") == "superres" or stage == "sr_apply":
-                size *= SUPERRES_VOXELS
-            budget_gb = getattr(self.settings.section(stage), "memory_gb", None)
-            return int(attempt * (BASE_MB + (size if budget_gb is None else min(size, 1000 * budget_gb))))
+            return attempt * resources.memory_mb(stage, self._job(stage, wildcards))
 
         return of
+
+    def minutes(self, stage: str) -> Callable[..., int]:
+        """Time limit a job of a stage declares, scaled by the number of the attempt."""
+
+        def of(wildcards: Any, threads: int = 1, attempt: int = 1) -> int:
+            return attempt * resources.minutes(stage, self._job(stage, wildcards), threads=threads)
+
+        return of
+
+    def offer_gpus(self, limit: int | None, *, cluster: bool) -> None:
+        """Note how many GPUs the profile lets the run hold at once; jobs inherit it from the process that plans.
+
+        Args:
+            limit: of the profile (`resources: [gpu=N]`); None where it says nothing.
+            cluster: whether jobs run on other machines than this one.
+        """
+        here = cluster or Path("/dev/nvidia0").exists()
+        os.environ.setdefault(GPUS, str((limit if limit is not None else int(not cluster)) * here))
+
+    @property
+    def gpu(self) -> int:
+        """GPUs a training or inference job asks for: one for cuda, and for auto where the profile offers some."""
+        wish = self.settings.device
+        return int(wish == "cuda" or (wish == "auto" and int(os.environ.get(GPUS, "0")) > 0))
+
+    def _job(self, stage: str, wildcards: Any) -> resources.Job:
+        """What a job works on."""
+        section = self.settings.section(stage)
+        scan, splits = getattr(wildcards, "scan", ""), self.settings.n2i_split.splits
+        if scan:
+            finer = stage == "sr_apply" or getattr(wildcards, "volume", "") == "superres"
+            factor = superres_factor(self.settings) if finer else 1
+            return resources.job_of(
+                self._size(scan), section, finer=factor, splits=splits if stage.startswith("n2i") else 1
+            )
+        learned = (
+            list(self.pairs.values()) if stage == "sr_train" else self.with_role("train", "train-only", "validation")
+        )
+        sizes = [self._size(name) for name in learned] or [NOTHING]
+        largest = max(sizes, key=lambda size: size.voxels)
+        return resources.job_of(largest, section, voxels=sum(size.voxels for size in sizes), splits=splits)
+
+    def _size(self, scan: str) -> ScanSize:
+        return self._sizes.of(Path(self.scans[scan].source)) or NOTHING
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return Sizes(self.settings)
 
     # storage -----------------------------------------------------------------------------------------------------
 
@@ -163,21 +190,58 @@ class Plan:
         """Whether stores of a level outlive the run."""
         return LEVELS.index(self.settings.storage.keep) >= LEVELS.index(level)
 
-    def begin(self) -> None:
-        """Refuse a second run over the same results, and one that the disk cannot hold."""
-        results = Path(self.settings.results)
-        results.mkdir(parents=True, exist_ok=True)
-        self._run_lock = (results / ".run.lock").open("w")
+    def enter(self) -> None:
+        """Number the run; in a cluster job, refuse to go on where another run has taken over."""
         try:
-            fcntl.flock(self._run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fault(UserError(f"{results}: another run is working on these results; wait for it or end it"))
+            runs.enter(Path(self.settings.results))
+        except UserError as error:
+            fault(error)
+
+    def begin(self) -> None:
+        """Refuse a second run over the same results, and one that the disk cannot hold; end jobs of one that died."""
+        results = Path(self.settings.results)
+        try:
+            self._run_lock = runs.begin(results)
+        except UserError as error:
+            fault(error)
         if self.settings.storage.check_free_space:
             self._check_free_space(results)
 
     def end(self) -> None:
-        """Remove the chunks of stores that are not kept."""
-        sweep(Path(self.settings.results))
+        """Remove the chunks of stores that are not kept, and what an earlier run said of failures."""
+        results = Path(self.settings.results)
+        runs.end(results)
+        sweep(results)
+        for name in (failures.TABLE, *PARTIAL):
+            (results / name).unlink(missing_ok=True)
+
+    def end_with_failures(self, failed: list[Ended], unfinished: set[str], tables: list[str], run_log: str) -> None:
+        """Say which scans failed and why, and put the numbers of the finished ones into one table all the same.
+
+        Args:
+            failed: jobs that ended badly.
+            unfinished: scans that have work left.
+            tables: tables of bone numbers that are up to date.
+            run_log: text of the run's log.
+        """
+        results = Path(self.settings.results)
+        runs.end(results)
+        sweep(results)
+        found = [failures.failure(job, run_log) for job in failed]
+        failures.write_table(results / failures.TABLE, found)
+        done = len(set(self.scans) - unfinished)
+        print(failures.summary(found, waiting=unfinished, finished=done, scans=len(self.scans)), file=sys.stderr)
+        if tables:
+            self._collect(tables, results)
+
+    def _collect(self, tables: list[str], results: Path) -> None:
+        """Run stage collect over the tables there are, under names that the workflow does not take for the whole."""
+        table, wide = (str(results / name) for name in PARTIAL)
+        command = [sys.executable, "-m", "xrmflow.cli", "collect", "--table", table, "--wide", wide]
+        command += ["--params", self.sections["collect"], "--tables", *tables]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
+        print(said, file=sys.stderr)
 
     def _check_free_space(self, results: Path) -> None:
         from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
@@ -207,13 +271,6 @@ def load_plan(settings: str) -> Plan:
         return Plan(loaded, load_scans(path.parent / loaded.scans))
     except UserError as error:
         fault(error)
-
-
-@cache
-def _megabytes(source: Path) -> float:
-    """Size of a raw file, or of all files in a folder of frames."""
-    files = [source] if source.is_file() else [file for file in source.glob("**/*") if file.is_file()]
-    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def fault(error: UserError) -> NoReturn:

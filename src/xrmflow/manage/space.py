@@ -1,23 +1,15 @@
 """Refuse a run that the disk cannot hold, before any job starts."""
 
-import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-
 from xrmflow.config.settings import Settings
-from xrmflow.errors import RawFileError, UserError
-from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.io.nominal import nominal_acquisition
-from xrmflow.io.sniff import open_raw
+from xrmflow.errors import UserError
 from xrmflow.manage.estimate import needs
-from xrmflow.reconstruction.grids import region_grid
+from xrmflow.manage.sizes import measured_size, superres_factor
 
 NOT_KEPT = {"final": ("raw", "projections", "splits"), "standard": ("raw",), "all": ()}
-# A header longer than this is not read for its factor.
-HEADER_BYTES = 1 << 20
 
 
 def check_free_space(
@@ -63,48 +55,20 @@ def check_free_space(
 
 def stores_gb(source: Path, settings: Settings, *, denoised: bool, factor: int | None) -> dict[str, float]:
     """Size of each store of a scan, 1e9 bytes; nothing for one that cannot be read: its own job will say why."""
-    try:
-        with open_raw(source, settings.ingest) as scan:
-            acquisition, _ = nominal_acquisition(scan, settings.ingest)
-            bytes_per_pixel = np.dtype(scan.projections.dtype).itemsize
-    except (RawFileError, OSError):
+    size = measured_size(source, settings)
+    if size is None:
         return {}
     return needs(
-        views=acquisition.views,
-        rows=acquisition.rows,
-        cols=acquisition.cols,
-        bytes_per_pixel=bytes_per_pixel,
-        shape=_shape(acquisition, settings),
+        views=size.views,
+        rows=size.rows,
+        cols=size.cols,
+        bytes_per_pixel=size.bytes_per_pixel,
+        shape=size.shape,
         splits=settings.n2i_split.splits,
         denoise=denoised,
         superres_factor=factor,
         memory_budget_gb=settings.fdk.memory_gb,
     ).disk_gb
-
-
-def superres_factor(settings: Settings) -> int:
-    """How many times finer super-resolution makes a volume: as trained here, or as the given weights say."""
-    trained = settings.trained_sr
-    try:
-        return settings.sr_train.factor if trained is None else _factor_of(Path(trained))
-    except (OSError, ValueError, KeyError, TypeError):
-        # Weights that cannot be read stop their own job with a clear line.
-        return settings.sr_train.factor
-
-
-def _factor_of(weights: Path) -> int:
-    """From the header of a safetensors file (its length, little-endian, then JSON), without its numbers."""
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(min(length, HEADER_BYTES)))
-    return int(json.loads(header["__metadata__"]["xrmflow"])["options"]["factor"])
-
-
-def _shape(acquisition: Acquisition, settings: Settings) -> tuple[int, int, int]:
-    voxel_um = settings.fdk.voxel_size_um if acquisition.calibrated else None
-    return region_grid(
-        acquisition, voxel_mm=None if voxel_um is None else voxel_um / 1000, shape=settings.fdk.shape
-    ).shape
 
 
 def _used_gb(folder: Path) -> float:

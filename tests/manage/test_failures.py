@@ -1,0 +1,56 @@
+"""A failed job is one line that says why."""
+
+import pytest
+
+from xrmflow.manage.failures import Ended, failure, summary, write_table
+
+RUN_LOG = """
+[Sat Nov 21 02:00:00 2026]
+Error in rule fdk:
+    message: SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'. For further error details see the log.
+    log: {log} (check log file(s) for error details)
+[Sat Nov 21 02:00:01 2026]
+Error in rule fdk:
+    message: SLURM-job '13' failed, SLURM status is: 'TIMEOUT'. For further error details see the log.
+    log: results/other/logs/fdk.log (check log file(s) for error details)
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A failed fdk with the given log."""
+
+    def ended(text):
+        log = tmp_path / "fdk.log"
+        if text is not None:
+            log.write_text(text)
+        return Ended("fdk", "mouse7", "", log)
+
+    return ended
+
+
+def test_the_cause_is_the_last_error_of_the_log(job):
+    row = failure(job("02:00 INFO begins\nerror: fdk: first\nTraceback\nerror: fdk: the disk is full\nused\n"))
+    assert (row.scan, row.stage, row.cause) == ("mouse7", "fdk", "the disk is full")
+
+
+def test_where_the_log_says_nothing_the_cluster_does(job):
+    ended = job("02:00 INFO begins\n")
+    row = failure(ended, RUN_LOG.format(log=ended.log))
+    assert row.cause == "OUT_OF_MEMORY: took more memory than it had asked for"
+
+
+def test_where_nobody_says_anything_it_was_killed(job):
+    assert failure(job("begins\n")).cause.startswith("ended without a word")
+    assert failure(job(None)).cause.startswith("ended without a word")
+
+
+def test_the_summary_names_scans_and_causes(job, tmp_path):
+    row = failure(job("error: fdk: memory_gb: expected at least 2\n"))
+    text = summary([row], waiting={"mouse7"}, finished=39, scans=40)
+    assert text.splitlines()[0] == "39 of 40 scans are finished; not: mouse7"
+    assert "  mouse7: fdk: memory_gb: expected at least 2" in text
+    write_table(tmp_path / "failures.tsv", [row])
+    head, line = (tmp_path / "failures.tsv").read_text().splitlines()
+    assert head.split("\t") == ["scan", "stage", "volume", "cause", "log"]
+    assert line.split("\t")[:2] == ["mouse7", "fdk"]

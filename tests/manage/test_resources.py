@@ -1,0 +1,131 @@
+"""Requests cover what was measured, without waste, and follow budgets and attempts."""
+
+import os
+
+import numpy as np
+import pytest
+
+from xrmflow.config.settings import Settings
+from xrmflow.io.write_txrm import write_txrm
+from xrmflow.manage import sizes
+from xrmflow.manage.lineage import PARENTS
+from xrmflow.manage.plan import GPUS, load_plan
+from xrmflow.manage.resources import COSTS, WORKFLOW_MB, job_of, memory_mb, minutes
+from xrmflow.manage.sizes import ScanSize, Sizes
+
+DEMO = ScanSize(320, 96, 160, 2, (96, 160, 160))
+SMALL = ScanSize(600, 192, 256, 2, (192, 256, 256))
+# Peak MB of finished runs on two cores without a GPU.
+MEASURED = {
+    "flatfield": (850, 2057),
+    "align": (490, 582),
+    "cupping": (556, 696),
+    "fdk": (459, 637),
+    "n2i_split": (500, 645),
+    "n2i_train": (501, 638),
+    "n2i_apply": (530, 721),
+    "segment": (140, 482),
+    "morphometry": (385, 825),
+    "validate": (421, 954),
+    "report": (223, 235),
+}
+
+
+def job(size, stage, finer=1, **settings):
+    section = Settings.model_validate({stage: settings}).section(stage)
+    return job_of(size, section, finer=finer, splits=4 if stage.startswith("n2i") else 1)
+
+
+def test_every_stage_has_its_cost():
+    assert set(COSTS) >= set(PARENTS) - {"iterative"}
+
+
+@pytest.mark.parametrize("stage", MEASURED)
+def test_a_request_covers_what_was_measured(stage):
+    for size, used in zip((DEMO, SMALL), MEASURED[stage], strict=True):
+        asked = memory_mb(stage, job(size, stage)) - WORKFLOW_MB
+        assert used < asked < 1.5 * used + 250, size
+
+
+@pytest.mark.parametrize(("stage", "used"), [("segment", 731), ("morphometry", 1126), ("sr_apply", 571)])
+def test_a_finer_volume_asks_for_its_own_size(stage, used):
+    assert used < memory_mb(stage, job(DEMO, stage, finer=2)) - WORKFLOW_MB < 1.6 * used + 250
+
+
+def test_memory_follows_the_budget_that_the_stage_keeps():
+    large = ScanSize(3000, 2048, 2048, 2, (2048, 2048, 2048))
+    assert memory_mb("fdk", job(large, "fdk", memory_gb=2.0)) == pytest.approx(2200 + WORKFLOW_MB, abs=50)
+    assert memory_mb("fdk", job(large, "fdk", memory_gb=16.0)) == pytest.approx(17600 + WORKFLOW_MB, abs=50)
+    assert memory_mb("fdk", job(DEMO, "fdk", memory_gb=16.0)) < 1000
+
+
+def test_time_grows_with_the_work_and_falls_with_threads():
+    large = ScanSize(3000, 2048, 2048, 2, (2048, 2048, 2048))
+    slow, fast = (minutes("fdk", job(large, "fdk"), threads=threads) for threads in (1, 8))
+    assert slow > 4 * fast > 4 * minutes("fdk", job(DEMO, "fdk"), threads=8)
+    trained = [minutes("n2i_train", job(DEMO, "n2i_train", steps=steps), threads=1) for steps in (10**4, 10**6)]
+    assert trained[1] > 50 * trained[0]
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = tmp_path / "mouse.txrm"
+    distances = {"source_to_axis_mm": 30.0, "detector_to_axis_mm": 70.0}
+    frames = np.zeros((50, 20, 100), np.uint16)
+    write_txrm(path, projections=frames, angles_deg=np.arange(50) * 7.2, pixel_size_um=5.0, **distances)
+    return path
+
+
+def test_a_size_is_read_once_and_kept_until_the_file_or_the_grid_changes(scan, tmp_path, monkeypatch):
+    kept, read = tmp_path / "kept.json", []
+    monkeypatch.setattr(
+        sizes,
+        "measured_size",
+        lambda source, settings, real=sizes.measured_size: read.append(1) or real(source, settings),
+    )
+    assert Sizes(Settings(), kept).of(scan) == ScanSize(50, 20, 100, 2, (20, 100, 100))
+    assert Sizes(Settings(), kept).of(scan) == ScanSize(50, 20, 100, 2, (20, 100, 100))
+    assert len(read) == 1
+    smaller = Settings.model_validate({"fdk": {"shape": (4, 5, 6)}})
+    assert Sizes(smaller, kept).of(scan) == ScanSize(50, 20, 100, 2, (4, 5, 6))
+    os.utime(scan, (1, 1))
+    Sizes(Settings(), kept).of(scan)
+    assert len(read) == 3
+    kept.write_text('{"damaged": ')
+    assert Sizes(Settings(), kept).of(scan) is not None
+    assert Sizes(Settings(), kept).of(tmp_path / "absent.txrm") is None
+
+
+class Wildcards:
+    scan = "mouse"
+
+
+def test_a_job_that_failed_asks_for_more(scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans.tsv").write_text(f"scan\tsource\trole\nmouse\t{scan}\ttrain\n")
+    (tmp_path / "config.yaml").write_text("")
+    plan = load_plan("config.yaml")
+    memory, time = plan.memory_mb("fdk"), plan.minutes("fdk")
+    assert memory(Wildcards(), attempt=2) == 2 * memory(Wildcards(), attempt=1)
+    assert time(Wildcards(), threads=4, attempt=3) == 3 * time(Wildcards(), threads=4, attempt=1)
+    assert plan.memory_mb("n2i_train")(object()) > 500
+
+
+@pytest.mark.parametrize(
+    ("device", "limit", "cluster", "asked"),
+    [("auto", 2, True, 1), ("auto", 0, True, 0), ("auto", None, True, 0), ("cpu", 2, True, 0), ("cuda", 0, True, 1)],
+)
+def test_a_gpu_is_asked_for_where_settings_and_profile_say_so(
+    device, limit, cluster, asked, scan, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(GPUS, "")
+    monkeypatch.delenv(GPUS)
+    (tmp_path / "scans.tsv").write_text(f"scan\tsource\trole\nmouse\t{scan}\ttrain\n")
+    (tmp_path / "config.yaml").write_text(f"device: {device}\n")
+    plan = load_plan("config.yaml")
+    plan.offer_gpus(limit, cluster=cluster)
+    assert plan.gpu == asked
+    # A job inherits what was decided where the run was planned.
+    plan.offer_gpus(None, cluster=False)
+    assert plan.gpu == asked
