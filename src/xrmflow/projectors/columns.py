@@ -12,12 +12,14 @@ import numpy as np
 from numba import njit
 
 from xrmflow.projectors.resample import (
+    BLOCK,
     EDGE,
     FAST,
     FEW,
     LANES,
     MIN_STEP,
     PERMUTE,
+    TILE,
     add_permuted,
     add_plain,
     fits_registers,
@@ -25,10 +27,6 @@ from xrmflow.projectors.resample import (
 )
 
 MARGIN = 2
-# Voxels along x whose places on the detector are found together.
-TILE = 16
-# Places along z, or rows, that are worked on together: what they touch fits the second cache.
-BLOCK = 128
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -73,43 +71,44 @@ def backproject(columns, m, distances, volume, row_first, row_last):
     """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
     views, width, height = columns.shape
     cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
-    nx, nz = volume.shape[1], volume.shape[2]
-    real, deep = columns.dtype.type, nz + LANES
-    flat = columns.reshape(columns.size)
-    buffer, total, places = np.zeros(height, columns.dtype), np.zeros(TILE * deep, columns.dtype), np.empty((4, TILE))
-    permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, total.ctypes.data
-    for j in range(row_first, row_last):
-        for tile in range(0, nx, TILE):
-            used = min(TILE, nx - tile)
-            total[:] = 0
+    nx, nz, real = volume.shape[1], volume.shape[2], columns.dtype.type
+    flat, voxels = columns.reshape(columns.size), volume.reshape(volume.size)
+    buffer, places = np.zeros(height, columns.dtype), np.empty((4, TILE))
+    permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, volume.ctypes.data
+    for tile in range(0, nx, TILE):
+        for low in range(0, nz, BLOCK):
+            size, used = min(BLOCK, nz - low), min(TILE, nx - tile)
             for view in range(views):
-                _places(m, distances, view, tile, float(j), places)
-                for n in range(used):
-                    column, start, step = places[0, n], places[1, n], places[2, n]
-                    if not -1.0 < column < cols:
-                        continue
-                    first, last = _inside(start, step, nz, rows)
-                    if first >= last:
-                        continue
-                    left = np.int64(column + MARGIN)
-                    share = column + MARGIN - left
-                    wl, wr = real((1.0 - share) * places[3, n]), real(share * places[3, n])
-                    a = (view * width + left) * height
-                    b, count, out, begin = a + height, last - first, n * deep + first, start + MARGIN + step * first
-                    if permute and fits_registers(step, height):
-                        add_permuted(to + 4 * out, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
-                    elif count >= FEW:
-                        add_plain(total, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
-                    else:
-                        for k in range(count):
-                            position = begin + step * k
-                            row = np.int64(position)
-                            f = real(position - row)
-                            here = wl * flat[a + row] + wr * flat[b + row]
-                            total[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
-            for n in range(used):
-                for k in range(nz):
-                    volume[j, tile + n, k] += total[n * deep + k]
+                for j in range(row_first, row_last):
+                    _places(m, distances, view, tile, float(j), places)
+                    for n in range(used):
+                        column, step = places[0, n], places[2, n]
+                        start = places[1, n] + step * low
+                        if not -1.0 < column < cols:
+                            continue
+                        first, last = _inside(start, step, size, rows)
+                        if first >= last:
+                            continue
+                        left = np.int64(column + MARGIN)
+                        share = column + MARGIN - left
+                        wl, wr = real((1.0 - share) * places[3, n]), real(share * places[3, n])
+                        a, count = (view * width + left) * height, last - first
+                        b, out, begin = (
+                            a + height,
+                            (j * nx + tile + n) * nz + low + first,
+                            start + MARGIN + step * first,
+                        )
+                        if permute and fits_registers(step, height):
+                            add_permuted(to + 4 * out, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
+                        elif count >= FEW:
+                            add_plain(voxels, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
+                        else:
+                            for k in range(count):
+                                position = begin + step * k
+                                row = np.int64(position)
+                                f = real(position - row)
+                                here = wl * flat[a + row] + wr * flat[b + row]
+                                voxels[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.projectors import columns, pixelwise
+from xrmflow.projectors import columns, pixelwise, tilted
 from xrmflow.projectors.setup import Setup
 from xrmflow.projectors.threads import in_pieces
 
@@ -96,12 +96,12 @@ def add_backprojection(
         distances: from `source_distances`, of these views.
         upright: from `is_upright`.
     """
-    kernels = columns if upright else pixelwise
+    kernels = columns if upright else tilted if tilted.can(volume) else pixelwise
 
     def work(start: int, stop: int) -> None:
         kernels.backproject(padded, matrices, distances, volume, start, stop)
 
-    in_pieces(work, volume.shape[0], size=4)
+    in_pieces(work, volume.shape[0], size=columns.TILE)
 
 
 def backproject_adjoint(volume: Tensor, setup: Setup) -> Tensor:

@@ -28,6 +28,9 @@ class _Vectors:
         self._store = cgutils.get_or_insert_function(
             module, ir.FunctionType(ir.VoidType(), [_FLOATS, pointer, _I32, _BITS]), "llvm.masked.store.v16f32.p0"
         )
+        self._load = cgutils.get_or_insert_function(
+            module, ir.FunctionType(_FLOATS, [pointer, _I32, _BITS, _FLOATS]), "llvm.masked.load.v16f32.p0"
+        )
         self._maximum, self._magnitude = (
             cgutils.get_or_insert_function(module, ir.FunctionType(_FLOATS, [_FLOATS] * n), f"llvm.{name}.v16f32")
             for name, n in (("maxnum", 2), ("fabs", 1))
@@ -63,6 +66,12 @@ class _Vectors:
         falling = self.minus(self.one, self._builder.call(self._magnitude, [distance]))
         return self._builder.call(self._maximum, [falling, self.constant(0.0)])
 
+    def inverse(self, x):
+        """1 / (1 + x) to float32 precision for |x| < 1/16, by one Newton step: a division would take longer."""
+        guess = self.add(self.minus(self.one, x), self.times(x, x))
+        rest = self.minus(self.constant(2.0), self.times(self.add(self.one, x), guess))
+        return self.times(guess, rest)
+
     def split(self, position):
         """Whole part of positions that are not negative, and the rest."""
         index = self._builder.fptosi(position, _INTEGERS)
@@ -89,8 +98,9 @@ class _Vectors:
 
     def add_to(self, address, value, lanes):
         """Add to memory, in some lanes; the memory of the others is not touched."""
-        total = self.add(self.load(address), value)
-        self._builder.call(self._store, [total, self.at(address), ir.Constant(_I32, 4), lanes])
+        place, alignment = self.at(address), ir.Constant(_I32, 4)
+        before = self._builder.call(self._load, [place, alignment, lanes, self.constant(0.0)])
+        self._builder.call(self._store, [self.add(before, value), place, alignment, lanes])
 
 
 @intrinsic
@@ -141,3 +151,35 @@ def spread_sixteen(typingctx, out_a, out_b, count, source, wa, wb, offset, pitch
     if not isinstance(taps, types.IntegerLiteral):
         return None
     return types.void(ADDRESS, ADDRESS, INTEGER, ADDRESS, REAL, REAL, REAL, REAL, REAL, taps), generate
+
+
+@intrinsic
+def add_bent_sixteen(typingctx, out, count, data, apart, columns, weight, place, row):
+    """The lanes l < min(count, 16) of out[l] += weight * data at (column, row), read bilinearly.
+
+    column = place[0] + place[1] l / (1 + place[2] l) and row = row[0] + row[1] l / (1 + place[2] l), both counted from
+    where `data` points to; all of them lie between the first and the last of `columns` columns, `apart` bytes apart.
+    """
+
+    def generate(context, builder, signature, arguments):
+        out, count, data, apart, columns, weight, place, row = arguments
+        v = _Vectors(builder)
+        (c, cz, bend), (r, rz) = (cgutils.unpack_tuple(builder, packed) for packed in (place, row))
+        along = v.times(v.numbers, v.inverse(v.times(v.spread(bend), v.numbers)))
+        index, share = v.split(v.line(r, rz, along))
+        total, distance = (
+            cgutils.alloca_once_value(builder, start) for start in (v.constant(0.0), v.line(c, cz, along))
+        )
+        with cgutils.for_range(builder, columns) as loop:
+            address = builder.add(data, builder.mul(loop.index, apart))
+            near, far = v.load(address), v.load(address, LANES)
+            value, following = v.pick(near, far, index), v.pick(near, far, index, 1)
+            value = v.add(value, v.times(share, v.minus(following, value)))
+            left = builder.load(distance)
+            builder.store(v.add(builder.load(total), v.times(v.hat(left), value)), total)
+            builder.store(v.minus(left, v.one), distance)
+        v.add_to(out, v.times(v.spread(weight), builder.load(total)), v.below(count))
+        return context.get_dummy_value()
+
+    place_type, row_type = types.UniTuple(REAL, 3), types.UniTuple(REAL, 2)
+    return types.void(ADDRESS, INTEGER, ADDRESS, ADDRESS, types.intp, REAL, place_type, row_type), generate

@@ -31,6 +31,19 @@ def _seen(c, cz, r, rz, w, wz, cols, rows, nz):
     return _keep(rows * w - r, rows * wz - rz, first, last)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _read(flat, height, c, r, w):
+    """Value at column c / w and row r / w of a padded array given as one line, bilinear."""
+    scale = 1.0 / w
+    column, row = c * scale + MARGIN, r * scale + MARGIN
+    p, q = np.int32(column), np.int32(row)
+    fc, fr = flat.dtype.type(column - p), flat.dtype.type(row - q)
+    n = p * height + q
+    a = flat[n] + fr * (flat[n + 1] - flat[n])
+    b = flat[n + height] + fr * (flat[n + height + 1] - flat[n + height])
+    return a + fc * (b - a)
+
+
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 def backproject(columns, matrices, distances, volume, row_first, row_last):
     """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
@@ -50,14 +63,7 @@ def backproject(columns, matrices, distances, volume, row_first, row_last):
                 weight = real(1.0 / distance**2)
                 flat = columns[view].reshape(width * height)
                 for k in range(first, last):
-                    scale = 1.0 / (w + k * wz)
-                    column, row = (c + k * cz) * scale + MARGIN, (r + k * rz) * scale + MARGIN
-                    p, q = np.int32(column), np.int32(row)
-                    fc, fr = real(column - p), real(row - q)
-                    n = p * height + q
-                    a = flat[n] + fr * (flat[n + 1] - flat[n])
-                    b = flat[n + height] + fr * (flat[n + height + 1] - flat[n + height])
-                    out[k] += weight * (a + fc * (b - a))
+                    out[k] += weight * _read(flat, height, c + k * cz, r + k * rz, w + k * wz)
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")

@@ -12,13 +12,17 @@ import llvmlite.binding as llvm
 import numpy as np
 from numba import njit
 
-from xrmflow.projectors.lanes import LANES, add_sixteen, spread_sixteen
+from xrmflow.projectors.lanes import LANES, add_bent_sixteen, add_sixteen, spread_sixteen
 
 FAST = {"contract", "nsz"}
+# Voxels along x, and places along z or rows, that are worked on together: what they touch fits a processor's caches.
+TILE, BLOCK = 8, 128
 # A pitch up to which 16 positions and their successors stay within 32 values: 15 pitch + 2 <= 32.
 MAX_PITCH = 1.99
 # From this step on `spread_permuted` finds its values in 32: 15 / step + 5 <= 32; it needs EDGE zeros around them.
 MIN_STEP, EDGE = 0.556, 4
+# Change of the perspective from one of sixteen positions to the next, up to which `lanes` inverts it.
+MAX_BEND = 1 / 256
 # Shorter columns are not worth a register, and reading 32 values could leave the array.
 MIN_LENGTH = 2 * LANES
 # Fewer positions than this are read one by one, without a buffer.
@@ -47,7 +51,7 @@ def add_permuted(out, count, a, b, wa, wb, start, step):
     Addresses, not arrays: counting references to arrays would cost more than the work on short columns.
 
     Args:
-        out: address of the first output; LANES values behind the last one must exist and are not touched.
+        out: address of the first output.
         count: number of outputs.
         a: address of a column.
         b: address of another; at least one column lies behind both in memory.
@@ -104,7 +108,7 @@ def spread_permuted(out_a, out_b, count, source, wa, wb, start, step):
     s[k] = sum over n of hat(step (start + k / step - n)) source[n], where hat(x) = max(0, 1 - |x|).
 
     Args:
-        out_a: address of the first place of one column; LANES values behind the last one must exist, untouched.
+        out_a: address of the first place of one column.
         out_b: address of the first place of the other.
         count: number of places.
         source: address of values with EDGE zeros on either side, then LANES more values of any kind.
@@ -129,3 +133,43 @@ def spread_permuted(out_a, out_b, count, source, wa, wb, start, step):
             spread_sixteen(out_a + 4 * k, out_b + 4 * k, left, at, wa, wb, offset, slope, size, 3)  # type: ignore[call-arg]
         else:
             spread_sixteen(out_a + 4 * k, out_b + 4 * k, left, at, wa, wb, offset, slope, size, 4)  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def add_bent(out, count, data, height, weight, c, cz, r, rz, w, wz):
+    """Read an array at positions that move on a straight line through space, seen in perspective; float32 by address.
+
+    out[k] += weight * array at column (c + k cz) / (w + k wz), row (r + k rz) / (w + k wz), bilinear, for k from 0 on.
+    Stops where sixteen positions do not lie within 32 rows or where perspective changes too fast, and returns how
+    many outputs were done.
+
+    Args:
+        out: address of the first output.
+        count: number of outputs.
+        data: address of the array (column, row), with a row and a column of zeros around what is seen.
+        height: values from one column to the next.
+        weight: factor.
+        c: of the first position.
+        cz: its change.
+        r: of the first position.
+        rz: its change.
+        w: of the first position.
+        wz: its change; w + k wz > 0 for all outputs.
+    """
+    for k in range(0, count, LANES):
+        scale = 1.0 / (w + k * wz)
+        column, row, bend = (c + k * cz) * scale, (r + k * rz) * scale, wz * scale
+        # With these slopes both are exact: (c + l cz) / (w + l wz) - c / w = l (cz - wz c / w) / (w + l wz).
+        column_slope, row_slope = (cz - column * wz) * scale, (rz - row * wz) * scale
+        end = min(LANES, count - k) - 1
+        along = end / (1.0 + end * bend)
+        last_column, last_row = column + column_slope * along, row + row_slope * along
+        left, low = np.int64(min(column, last_column)), np.int64(min(row, last_row))
+        if abs(bend) > MAX_BEND or np.int64(max(row, last_row)) - low > 2 * LANES - 2:
+            return k
+        columns = np.int64(max(column, last_column)) + 2 - left
+        place = np.float32(column - left), np.float32(column_slope), np.float32(bend)
+        place_row = np.float32(row - low), np.float32(row_slope)
+        at, left_over = data + 4 * (left * height + low), np.int32(count - k)
+        add_bent_sixteen(out + 4 * k, left_over, at, 4 * height, columns, np.float32(weight), place, place_row)  # type: ignore[call-arg]
+    return count
