@@ -1,0 +1,288 @@
+"""Triton kernels of the X-ray transform on NVIDIA GPUs, forward and FDK backprojection.
+
+What they compute is defined by `xrmflow.projectors.oracle`; `xrmflow.projectors.gpu` launches them.
+
+Layouts are those of the CPU kernels without margins: projections (view, col, row) and volume (y, x, z). The innermost
+index is z or the row everywhere, so that the 32 threads of a warp read neighbours. A program works on a tile of shape
+(pieces, places, lanes): `places` are (x, y) positions or detector columns, and one place's z or rows are
+pieces * lanes. What depends on the place alone is computed once for its `pieces` values in each thread.
+
+Positions. float32 has 1e-4 px left at 2000 px, so no kernel computes an absolute position in it. Backprojection uses
+projection matrices moved to an origin near the tile, in the volume and on the detector (see `gpu.moved_matrices`);
+forward projection starts anew in float64 every `PLANES` planes. Either way what float32 sees is a distance of at most
+some hundred pixels: errors of a position stay below 3e-5 px.
+
+Tests run these kernels in Triton's interpreter (TRITON_INTERPRET=1 set before triton is imported).
+"""
+
+# Triton is a language of its own in Python's syntax, and not installed everywhere this is checked:
+# pyright: reportMissingImports=false, reportArgumentType=false, reportAssignmentType=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
+
+import triton
+import triton.language as tl
+
+# Numbers a block of voxels has in the table of moved matrices.
+MOVED = tl.constexpr(16)
+# Where a position is put that no ray or pixel can have.
+FAR = tl.constexpr(-1e9)
+# One compiled kernel for all sizes. It also keeps Triton from giving a thread four neighbouring z for the sake of the
+# few loads and stores of the result: gathers are fastest when neighbouring threads hold neighbouring z.
+SIZES = ["views", "nx", "ny", "nz", "cols", "rows", "blocks_x", "blocks_y"]
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["volume"])
+def backproject(
+    volume,
+    projections,
+    moved,
+    distances,
+    views,
+    nx,
+    ny,
+    nz,
+    cols,
+    rows,
+    blocks_x,
+    blocks_y,
+    UPRIGHT: tl.constexpr,
+    SIDE: tl.constexpr,
+    PX: tl.constexpr,
+    PY: tl.constexpr,
+    PIECES: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """Add to volume (y, x, z) the samples of projections (view, col, row) at each voxel's pixel, over U^2."""
+    real = volume.dtype.element_ty
+    i, j, k, di, dj, dk, block = _voxels(nx, blocks_x, blocks_y, SIDE, PX, PY, PIECES, LANES, real)
+    m = moved + block * MOVED
+    blocks = tl.num_programs(1) * blocks_y * blocks_x
+    total = tl.zeros([PIECES, PX * PY, LANES], real)
+    for _view in range(views):
+        w = tl.load(m + 10) + tl.load(m + 11) * di + tl.load(m + 12) * dj
+        c = tl.load(m + 2) + tl.load(m + 3) * di + tl.load(m + 4) * dj
+        r = tl.load(m + 6) + tl.load(m + 7) * di + tl.load(m + 8) * dj
+        if not UPRIGHT:
+            w += tl.load(m + 13) * dk
+            c += tl.load(m + 5) * dk
+        seen = w > 0
+        scale = 1.0 / tl.where(seen, w, 1.0)
+        column, c_share = _below(tl.where(seen, c * scale, FAR), tl.load(m))
+        row, r_share = _below(r * scale + (tl.load(m + 9) * scale) * dk, tl.load(m + 1))
+        u = tl.load(distances) * i + tl.load(distances + 1) * j + tl.load(distances + 2)
+        at = projections + column * rows
+        left, right = _within(column, cols), _within(column + 1, cols)
+        here, above = _within(row, rows), _within(row + 1, rows)
+        a = tl.load(at + row, left & here, 0.0)
+        a += r_share * (tl.load(at + row + 1, left & above, 0.0) - a)
+        b = tl.load(at + rows + row, right & here, 0.0)
+        b += r_share * (tl.load(at + rows + row + 1, right & above, 0.0) - b)
+        weight = 1.0 / (u * u)
+        total += ((1.0 - c_share) * weight) * a + (c_share * weight) * b
+        projections += cols * rows
+        distances += 3
+        m += blocks * MOVED
+    out = volume + (j.to(tl.int64) * nx + i) * nz + k
+    mask = (i < nx) & (j < ny) & (k < nz)
+    tl.store(out, tl.load(out, mask, 0.0) + total, mask)
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["projections"])
+def project_level(
+    projections,
+    volume,
+    rays,
+    mains,
+    nx,
+    ny,
+    nz,
+    cols,
+    rows,
+    CONE: tl.constexpr,
+    PLANES: tl.constexpr,
+    PIECES: tl.constexpr,
+    PLACES: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """Write to projections (view, col, row) the sums of volume (y, x, z) where rays cross planes of voxel centres.
+
+    For upright detectors and rays that run along x or y: the path in the (x, y) plane does not depend on the row.
+    `mains` (view, col) is the axis of the planes. Times the length between planes it is Joseph's line integral.
+    """
+    real = volume.dtype.element_ty
+    view = tl.program_id(2)
+    column = tl.program_id(0) * PLACES + tl.arange(0, PLACES)[None, :, None]
+    piece, lane = tl.arange(0, PIECES)[:, None, None], tl.arange(0, LANES)[None, None, :]
+    row = tl.program_id(1) * (PIECES * LANES) + piece * LANES + lane
+    middle = tl.program_id(1) * (PIECES * LANES) + PIECES * LANES // 2
+    dr = (row - middle).to(real)
+    along_y = tl.load(mains + view * cols + column, column < cols, 0) == 1
+    planes, others = tl.where(along_y, ny, nx), tl.where(along_y, nx, ny)
+    stride_x, stride_y = nz.to(tl.int64), nz.to(tl.int64) * nx
+    stride, across = tl.where(along_y, stride_y, stride_x), tl.where(along_y, stride_x, stride_y)
+
+    ray = rays + view * 18
+    at, height = column.to(tl.float64), middle.to(tl.float64)
+    ox, oy = tl.load(ray) + at * tl.load(ray + 3), tl.load(ray + 1) + at * tl.load(ray + 4)
+    dx, dy = tl.load(ray + 9) + at * tl.load(ray + 12), tl.load(ray + 10) + at * tl.load(ray + 13)
+    oz = tl.load(ray + 2) + at * tl.load(ray + 5) + height * tl.load(ray + 8)
+    dz = tl.load(ray + 11) + at * tl.load(ray + 14) + height * tl.load(ray + 17)
+    om, oo = tl.where(along_y, oy, ox), tl.where(along_y, ox, oy)
+    dm, do = tl.where(along_y, dy, dx), tl.where(along_y, dx, dy)
+    slope, rise = (do / dm).to(real), (dz / dm).to(real)
+    per_plane, widening = (1.0 / dm).to(real), (tl.load(ray + 17) / dm).to(real)
+
+    total = tl.zeros([PIECES, PLACES, LANES], real)
+    most = tl.max(planes)
+    for start in range(0, most, PLANES):
+        t = (start + PLANES // 2 - om) / dm
+        near, near_share = _split(oo + t * do, real)
+        level, level_share = _split(oz + t * dz, real)
+        t_near, spread = t.to(real), (tl.load(ray + 8) + t * tl.load(ray + 17)).to(real)
+        for plane in range(start, tl.minimum(start + PLANES, most)):
+            step = plane - (start + PLANES // 2)
+            position = near_share + slope * step
+            low = tl.floor(position)
+            share = position - low
+            other = near + low.to(tl.int32)
+            seen = plane < planes
+            if CONE:
+                seen = seen & (t_near + per_plane * step > 0)
+            left = tl.where(seen & (other >= 0) & (other < others), 1.0 - share, 0.0)
+            right = tl.where(seen & (other >= -1) & (other < others - 1), share, 0.0)
+            # Planes behind the last one of this axis are read at the last, with weight zero.
+            corner = volume + tl.minimum(plane, planes - 1) * stride
+            a = corner + tl.minimum(tl.maximum(other, 0), others - 1) * across
+            b = corner + tl.minimum(tl.maximum(other + 1, 0), others - 1) * across
+            z = (level_share + rise * step) + (spread + widening * step) * dr
+            below = tl.floor(z)
+            f = z - below
+            k = below.to(tl.int32) + level
+            here, above = k.to(tl.uint32, bitcast=True) < nz, (k + 1).to(tl.uint32, bitcast=True) < nz
+            bottom = left * tl.load(a + k, here, 0.0) + right * tl.load(b + k, here, 0.0)
+            top = left * tl.load(a + k + 1, above, 0.0) + right * tl.load(b + k + 1, above, 0.0)
+            total += bottom + f * (top - bottom)
+    out = projections + (view.to(tl.int64) * cols + column) * rows + row
+    tl.store(out, total, (column < cols) & (row < rows))
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["projections"])
+def project_any(
+    projections,
+    volume,
+    rays,
+    mains,
+    nx,
+    ny,
+    nz,
+    cols,
+    rows,
+    CONE: tl.constexpr,
+    PLANES: tl.constexpr,
+    PIECES: tl.constexpr,
+    PLACES: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """As `project_level` for rays in any direction: `mains` (view, col, row), nothing shared along columns."""
+    real = volume.dtype.element_ty
+    view = tl.program_id(2)
+    column = tl.program_id(0) * PLACES + tl.arange(0, PLACES)[None, :, None]
+    piece, lane = tl.arange(0, PIECES)[:, None, None], tl.arange(0, LANES)[None, None, :]
+    row = tl.program_id(1) * (PIECES * LANES) + piece * LANES + lane
+    inside = (column < cols) & (row < rows)
+    pixel = (view.to(tl.int64) * cols + column) * rows + row
+    main = tl.load(mains + pixel, inside, 0)
+    planes, size_p, size_q = _turned(main, nx, ny, nz)
+    stride_x, stride_y, stride_z = nz.to(tl.int64), nz.to(tl.int64) * nx, tl.full([], 1, tl.int64)
+    stride, stride_p, stride_q = _turned(main, stride_x, stride_y, stride_z)
+
+    ray = rays + view * 18
+    ox, oy, oz = _at(ray, column, row)
+    dx, dy, dz = _at(ray + 9, column, row)
+    om, op, oq = _turned(main, ox, oy, oz)
+    dm, dp, dq = _turned(main, dx, dy, dz)
+    slope_p, slope_q, per_plane = (dp / dm).to(real), (dq / dm).to(real), (1.0 / dm).to(real)
+
+    total = tl.zeros([PIECES, PLACES, LANES], real)
+    most = tl.max(planes)
+    for start in range(0, most, PLANES):
+        t = (start + PLANES // 2 - om) / dm
+        near_p, share_p = _split(op + t * dp, real)
+        near_q, share_q = _split(oq + t * dq, real)
+        t_near = t.to(real)
+        for plane in range(start, tl.minimum(start + PLANES, most)):
+            step = plane - (start + PLANES // 2)
+            p, q = share_p + slope_p * step, share_q + slope_q * step
+            low_p, low_q = tl.floor(p), tl.floor(q)
+            fp, fq = p - low_p, q - low_q
+            ip, iq = near_p + low_p.to(tl.int32), near_q + low_q.to(tl.int32)
+            seen = plane < planes
+            if CONE:
+                seen = seen & (t_near + per_plane * step > 0)
+            p0, p1 = seen & (ip >= 0) & (ip < size_p), seen & (ip >= -1) & (ip < size_p - 1)
+            q0, q1 = (iq >= 0) & (iq < size_q), (iq >= -1) & (iq < size_q - 1)
+            corner = volume + plane * stride + ip * stride_p + iq * stride_q
+            bottom = tl.load(corner, p0 & q0, 0.0)
+            bottom += fp * (tl.load(corner + stride_p, p1 & q0, 0.0) - bottom)
+            top = tl.load(corner + stride_q, p0 & q1, 0.0)
+            top += fp * (tl.load(corner + stride_p + stride_q, p1 & q1, 0.0) - top)
+            total += bottom + fq * (top - bottom)
+    tl.store(projections + pixel, total, inside)
+
+
+@triton.jit
+def _voxels(nx, blocks_x, blocks_y, SIDE, PX, PY, PIECES, LANES, real: tl.constexpr):
+    """Indices of a program's voxels, the same from the middle of their block as floats, and the block's number."""
+    tiles_x = tl.cdiv(nx, PX)
+    p = tl.arange(0, PX * PY)[None, :, None]
+    i, j = tl.program_id(0) % tiles_x * PX + p % PX, tl.program_id(0) // tiles_x * PY + p // PX
+    depth = PIECES * LANES
+    k = tl.program_id(1) * depth
+    k += tl.arange(0, PIECES)[:, None, None] * LANES + tl.arange(0, LANES)[None, None, :]
+    block_x, block_y = tl.program_id(0) % tiles_x * PX // SIDE, tl.program_id(0) // tiles_x * PY // SIDE
+    di, dj = (i - (block_x * SIDE + SIDE // 2)).to(real), (j - (block_y * SIDE + SIDE // 2)).to(real)
+    dk = (k - (tl.program_id(1) * depth + depth // 2)).to(real)
+    return i, j, k, di, dj, dk, (tl.program_id(1) * blocks_y + block_y) * blocks_x + block_x
+
+
+@triton.jit
+def _below(position, origin):
+    """The whole number below a position given from an origin (a whole number too), and the rest.
+
+    Converting a number that int32 cannot hold gives the largest it can, or on the CPU the smallest: outside of
+    everything in either case.
+    """
+    low = tl.floor(position)
+    return low.to(tl.int32) + origin.to(tl.int32), position - low
+
+
+@triton.jit
+def _within(index, size):
+    """Whether 0 <= index < size, in one comparison: negative numbers are large ones without sign."""
+    return index.to(tl.uint32, bitcast=True) < size.to(tl.uint32, bitcast=True)
+
+
+@triton.jit
+def _split(position, real: tl.constexpr):
+    """A float64 position as the whole number below it and the rest."""
+    low = tl.floor(position)
+    return low.to(tl.int32), (position - low).to(real)
+
+
+@triton.jit
+def _turned(main, x, y, z):
+    """(x, y, z) in cyclic order from the main axis on."""
+    a = tl.where(main == 0, x, tl.where(main == 1, y, z))
+    b = tl.where(main == 0, y, tl.where(main == 1, z, x))
+    c = tl.where(main == 0, z, tl.where(main == 1, x, y))
+    return a, b, c
+
+
+@triton.jit
+def _at(ray, column, row):
+    """A vector of a view's ray coefficients (origin or direction) at a pixel, float64."""
+    c, r = column.to(tl.float64), row.to(tl.float64)
+    x = tl.load(ray) + c * tl.load(ray + 3) + r * tl.load(ray + 6)
+    y = tl.load(ray + 1) + c * tl.load(ray + 4) + r * tl.load(ray + 7)
+    z = tl.load(ray + 2) + c * tl.load(ray + 5) + r * tl.load(ray + 8)
+    return x, y, z
