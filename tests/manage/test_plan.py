@@ -19,6 +19,24 @@ def plan(tmp_path, monkeypatch):
     return planned
 
 
+def test_iteration_takes_part_only_where_it_is_measured(plan):
+    without, beside = plan(), plan("measure: [volume, iterative]")
+    assert "iterative" not in without.measured("mouse")
+    assert "iterative" not in without.active
+    assert beside.measured("mouse") == ["volume", "iterative"]
+    assert beside.is_iterated("mouse")
+    assert not without.is_iterated("mouse")
+
+
+def test_settings_of_an_iteration_that_is_not_asked_for_change_nothing(plan):
+    changed = "iterative: {method: sirt}\n"
+    assert plan(changed).lineage("collect") == plan().lineage("collect")
+    measure = "measure: [volume, iterative]\n"
+    assert plan(measure + changed).lineage("collect") != plan(measure).lineage("collect")
+    assert plan(measure + changed).lineage("segment") == plan(measure).lineage("segment")
+    assert plan(measure + changed).lineage("segment", "iterative") != plan(measure).lineage("segment", "iterative")
+
+
 @pytest.fixture
 def earlier(tmp_path):
     """Weights of an earlier run, one of them with its card beside it."""

@@ -95,6 +95,10 @@ def test_stores_follow_the_settings(scan):
     plain = stores_gb(scan, Settings(), denoised=False, factor=None)
     assert (plain["splits"], plain["denoised"], plain["superres"]) == (0, 0, 0)
     assert plain["volume"] == pytest.approx(VOLUME, abs=1e-6)
+    iterated = stores_gb(scan, Settings(measure=("volume", "iterative")), denoised=False, factor=None)
+    assert plain["iterative"] == 0
+    assert iterated["iterative"] == pytest.approx(VOLUME, abs=1e-6)
+    assert iterated["masks"] == pytest.approx(2 * VOLUME / 4, abs=1e-6)
     finer = stores_gb(scan, Settings(), denoised=True, factor=3)
     assert finer["superres"] == pytest.approx(27 * VOLUME, abs=1e-6)
     assert finer["masks"] == pytest.approx((2 + 27) * VOLUME / 4, abs=1e-6)

@@ -59,6 +59,7 @@ def results(truth, tmp_path):
         "truth": truth,
         "geometry": geometry,
         "volume": store(folder / "volume.zarr", reference + noise, voxel),
+        "iterative": store(folder / "iterative.zarr", reference + 0.1 * noise, voxel),
         "denoised": store(folder / "denoised.zarr", reference + 0.02 * noise, voxel),
         "superres": store(folder / "superres.zarr", sharp, voxel / 2),
         "bones": [
@@ -86,6 +87,7 @@ def test_a_good_run_passes_every_check(results):
     assert all(row["passed"] == "true" for row in judged), [row for row in judged if row["passed"] != "true"]
     assert table["", "centre of rotation"]["difference"] == "0"
     assert float(table["denoised", "BV/TV"]["difference"]) == pytest.approx(1, abs=4)
+    assert table["iterative", "mean attenuation of bone"]["passed"] == "true"
     assert float(table["denoised", "lacunae, F1"]["value"]) == 1
 
 

@@ -27,7 +27,9 @@ CUPPING = f"{SCAN}/cupping.json"
 CUPPING_SLICES = f"{SCAN}/cupping_slices.npz"
 SPLITS = [f"{SCAN}/splits/{k}.zarr/manifest.json" for k in range(PLAN.settings.n2i_split.splits)]
 STORE = f"{SCAN}/{{volume}}.zarr/manifest.json"
-VOLUME, DENOISED, SUPERRES = (STORE.replace("{volume}", name) for name in ("volume", "denoised", "superres"))
+VOLUME, ITERATIVE, DENOISED, SUPERRES = (
+    STORE.replace("{volume}", name) for name in ("volume", "iterative", "denoised", "superres")
+)
 BONE = f"{SCAN}/bone/{{volume}}.zarr/manifest.json"
 TABLE = f"{SCAN}/morphometry/{{volume}}.csv"
 SLICES = f"{SCAN}/morphometry/{{volume}}_slices.csv"
@@ -57,7 +59,7 @@ shell.prefix(
 
 wildcard_constraints:
     scan="|".join(PLAN.scans),
-    volume="volume|denoised|superres",
+    volume="volume|iterative|denoised|superres",
 
 
 def kept(path, level):

@@ -1,4 +1,4 @@
-# projections.zarr + geometry.json + cupping.json -> volume.zarr
+# projections.zarr + geometry.json + cupping.json -> volume.zarr, and iterative.zarr where it is measured
 
 
 rule fdk:
@@ -26,4 +26,33 @@ rule fdk:
     shell:
         "xrmflow fdk --projections {input.projections} --geometry {input.geometry} "
         "--cupping {input.cupping} --volume {output.volume} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule iterative:
+    input:
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+        cupping=CUPPING,
+        volume=VOLUME,
+    output:
+        iterative=ITERATIVE,
+    log:
+        f"{SCAN}/logs/iterative.log",
+    benchmark:
+        f"{SCAN}/benchmarks/iterative.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    threads: 8
+    resources:
+        mem_mb=PLAN.memory_mb("iterative"),
+        runtime=PLAN.minutes("iterative"),
+    params:
+        section=section("iterative"),
+        lineage=lineage("iterative"),
+    message:
+        "{wildcards.scan}: reconstructing by iteration"
+    shell:
+        "xrmflow iterative --projections {input.projections} --geometry {input.geometry} "
+        "--cupping {input.cupping} --volume {input.volume} --iterative {output.iterative} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

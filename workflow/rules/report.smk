@@ -6,6 +6,7 @@ rule validate:
         truth=truth,
         geometry=GEOMETRY,
         volume=VOLUME,
+        iterative=when(ITERATIVE, PLAN.is_iterated),
         denoised=when(DENOISED, PLAN.is_denoised),
         superres=when(SUPERRES, PLAN.is_superresolved),
         bones=measured(BONE),
@@ -35,7 +36,7 @@ rule validate:
         "{wildcards.scan}: comparing with the simulated truth"
     shell:
         "xrmflow validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume} "
-        "--denoised {input.denoised} --superres {input.superres} --bones {input.bones} "
+        "--iterative {input.iterative} --denoised {input.denoised} --superres {input.superres} --bones {input.bones} "
         "--morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 

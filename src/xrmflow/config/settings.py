@@ -10,6 +10,7 @@ from xrmflow.config.cupping import CuppingSection
 from xrmflow.config.fdk import FdkSection
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.config.ingest import IngestSection
+from xrmflow.config.iterative import IterativeSection
 from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.config.n2i_apply import N2iApplySection
 from xrmflow.config.n2i_split import N2iSplitSection
@@ -44,11 +45,11 @@ class Settings(Section):
         default=None,
         description="weights (.safetensors) of an earlier super-resolution training to apply, instead of training",
     )
-    measure: tuple[Literal["volume", "denoised", "superres"], ...] = Field(
+    measure: tuple[Literal["volume", "iterative", "denoised", "superres"], ...] = Field(
         default=("volume", "denoised", "superres"),
         description=(
-            "volumes that are measured, side by side: volume (FDK), denoised (Noise2Inverse), superres "
-            "(super-resolution)"
+            "volumes that are measured, side by side: volume (FDK), iterative (reconstructed by iteration, only where "
+            "named here), denoised (Noise2Inverse), superres (super-resolution)"
         ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -62,6 +63,7 @@ class Settings(Section):
     align: AlignSection = AlignSection()
     cupping: CuppingSection = CuppingSection()
     fdk: FdkSection = FdkSection()
+    iterative: IterativeSection = IterativeSection()
     n2i_split: N2iSplitSection = N2iSplitSection()
     n2i_train: N2iTrainSection = N2iTrainSection()
     n2i_apply: N2iApplySection = N2iApplySection()

@@ -9,7 +9,8 @@ from xrmflow.io.locks import lock
 from xrmflow.io.manifest import MANIFEST
 
 # Where stages keep stores, from the results folder. Nothing else is ever touched, whoever put it there.
-STORES = ("*/raw.zarr", "*/projections.zarr", "*/volume.zarr", "*/denoised.zarr", "*/superres.zarr", "*/*/*.zarr")
+NAMES = ("raw", "projections", "volume", "iterative", "denoised", "superres")
+STORES = (*(f"*/{name}.zarr" for name in NAMES), "*/*/*.zarr")
 FOLDERS = ("splits", "bone")
 TEMPORARY = re.compile(r"\.(?P<store>[^/]+\.zarr)\.(tmp|old)-\d+")
 

@@ -10,6 +10,7 @@ models: models
 
 BODY = """
 # Volumes that are measured, side by side: the reconstruction, denoised, super-resolved (needs pairs in scans.tsv).
+# Add iterative for a reconstruction by iteration, for scans of few or noisy views.
 # measure: [volume, denoised, superres]
 # device: auto
 # storage:

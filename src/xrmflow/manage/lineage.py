@@ -22,6 +22,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "align": ("flatfield",),
     "cupping": ("align",),
     "fdk": ("cupping",),
+    "iterative": ("fdk",),
     "n2i_split": ("fdk",),
     "n2i_train": ("n2i_split",),
     "n2i_apply": ("n2i_train",),
@@ -29,12 +30,12 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "sr_apply": ("sr_train",),
     "segment": ("fdk",),
     "morphometry": ("segment",),
-    "validate": ("morphometry", "n2i_apply", "sr_apply"),
-    "collect": ("morphometry", "n2i_apply", "sr_apply"),
-    "report": ("validate", "morphometry", "n2i_apply", "sr_apply"),
+    "validate": ("morphometry", "iterative", "n2i_apply", "sr_apply"),
+    "collect": ("morphometry", "iterative", "n2i_apply", "sr_apply"),
+    "report": ("validate", "morphometry", "iterative", "n2i_apply", "sr_apply"),
 }
 # The stage that writes each volume that can be measured.
-WRITERS = {"volume": "fdk", "denoised": "n2i_apply", "superres": "sr_apply"}
+WRITERS = {"volume": "fdk", "iterative": "iterative", "denoised": "n2i_apply", "superres": "sr_apply"}
 
 
 def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> str:

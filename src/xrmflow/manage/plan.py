@@ -84,6 +84,10 @@ class Plan:
         """Whether a scan has a denoised volume that is measured."""
         return "denoised" in self.measured(scan)
 
+    def is_iterated(self, scan: str) -> bool:
+        """Whether a scan has an iterative reconstruction: it is made only to be measured."""
+        return "iterative" in self.measured(scan)
+
     def is_superresolved(self, scan: str) -> bool:
         """Whether a scan has a super-resolved volume that is measured."""
         return "superres" in self.measured(scan)
@@ -96,7 +100,7 @@ class Plan:
         """The volumes of a scan that are measured."""
         if not self.is_measured(scan):
             return []
-        possible = {"volume": True, "denoised": self.has_n2i, "superres": self.has_sr}
+        possible = {"volume": True, "iterative": True, "denoised": self.has_n2i, "superres": self.has_sr}
         return [name for name in self.settings.measure if possible[name]]
 
     def cards(self, n2i: str, sr: str) -> list[str]:
@@ -119,6 +123,7 @@ class Plan:
         """The sections of the stages that take part in this run."""
         left_out = {name for name in PARENTS if name.startswith("n2i") and not self.has_n2i}
         left_out |= {name for name in PARENTS if name.startswith("sr") and not self.has_sr}
+        left_out |= {"iterative"} - set(self.settings.measure)
         return {stage: section for stage, section in self.sections.items() if stage not in left_out}
 
     @lru_cache  # noqa: B019 (one plan lives as long as the process)

@@ -129,6 +129,7 @@ COSTS: dict[str, Cost] = {
     "align": Cost(470, ("pixels", 4), ("centre_updates", 1e-9)),  # small 582, demo 490
     "cupping": Cost(480, ("fit_pixels", 30), ("fit_updates", 14e-9)),  # small 696, demo 556
     "fdk": Cost(430, ("held", 6), ("updates", 3.3e-9), whole=True),  # small 637, demo 459
+    "iterative": Cost(450, ("held", 48), ("updates", 240e-9), base_s=5, whole=True),  # tv, the largest and longest
     "n2i_split": Cost(470, ("voxels", 14), ("updates", 3.3e-9), whole=True),  # small 645, demo 500
     "n2i_train": Cost(500, ("split_voxels", 4), ("training_s", 1.0), base_s=10),  # small 638, demo 501; four splits
     "n2i_apply": Cost(420, ("tile_pixels", 1200), ("voxels", 1.2e-6)),  # small 721, demo 530; four splits

@@ -68,6 +68,7 @@ def stores_gb(source: Path, settings: Settings, *, denoised: bool, factor: int |
         denoise=denoised,
         superres_factor=factor,
         memory_budget_gb=settings.fdk.memory_gb,
+        iterate="iterative" in settings.measure,
     ).disk_gb
 
 

@@ -31,6 +31,7 @@ THRESHOLDS = {
     "threshold_per_mm": "1/mm",
     "threshold_grey": "",
 }
+ITERATIVE = {"tv": "total variation", "os-sart": "OS-SART", "sirt": "SIRT", "cgls": "CGLS"}
 MAIN_METRICS = ("BV/TV", "Tb.Th", "Tb.Sp", "Tb.N", "Ct.Th", "TMD", "Lc.N")
 SIGMAS = {"sigma_um": "µm", "sigma_voxels": "voxels"}
 PARAGRAPH = (
@@ -126,6 +127,9 @@ def _reconstruction(results: Results) -> str:
     window = settings.get("window")
     method = "Feldkamp-Davis-Kress" if results.acquisition.beam == "cone" else "filtered backprojection"
     steps = [f"{method}{f' with the {window} window' if window else ''}"]
+    if "iterative" in results.volumes:
+        how = settings_of(results.volumes["iterative"].record).get("method")
+        steps.append(f"iterative reconstruction{f' ({ITERATIVE.get(how, how)})' if how else ''}")
     steps += [
         text
         for name, text in (("denoised", "Noise2Inverse denoising"), ("superres", "learned super-resolution"))

@@ -20,6 +20,7 @@ def run(
     truth: Path,
     geometry: Path,
     volume: Path,
+    iterative: Path | None,
     denoised: Path | None,
     superres: Path | None,
     bones: list[Path],
@@ -34,6 +35,7 @@ def run(
         truth: truth.json of the scan; its volumes lie beside it.
         geometry: document of the fitted geometry.
         volume: the reconstructed volume.
+        iterative: the iterative reconstruction, if there is one.
         denoised: the denoised volume, if there is one.
         superres: the super-resolved volume, if there is one.
         bones: masks, named like their volumes; they tell which slices are measured.
@@ -43,7 +45,8 @@ def run(
         params: the settings section.
     """
     known, limits = _known(truth), Limits(**params.model_dump())
-    volumes = {"volume": _opened(volume), "denoised": _opened(denoised), "superres": _opened(superres)}
+    given = {"volume": volume, "iterative": iterative, "denoised": denoised, "superres": superres}
+    volumes = {name: _opened(path) for name, path in given.items()}
     rows = checks.geometry_rows(read_document(geometry, "geometry")["acquisition"], known, limits)
     rows += _attenuation_rows(volumes, known, limits)
     rows += _measured_rows(morphometry, lacunae, [open_volume(path, "label") for path in bones], known, limits)
@@ -79,7 +82,7 @@ def _data(volume: Volume) -> np.ndarray:
 def _attenuation_rows(volumes: dict[str, Volume | None], known: Known, limits: Limits) -> list[Row]:
     """Mean attenuation of the volumes of the scan's own voxel size."""
     rows = []
-    for name in ("volume", "denoised"):
+    for name in ("volume", "iterative", "denoised"):
         found = volumes[name]
         if found is not None and found.grid.matches(known.grid):
             rows.append(checks.attenuation_row(name, _data(found), known, limits))
