@@ -8,11 +8,20 @@ import torch
 
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.perturbation import perturbed
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.geometry.trajectories import parallel
 from xrmflow.projectors import oracle
-from xrmflow.projectors.transform import backproject, project
+from xrmflow.projectors.transform import backproject, backproject_adjoint, project, project_adjoint
 
 GRID = VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4))
+MISSED = "geometry, grid: expected voxels that rays of the scan meet"
+OPERATORS = (
+    (project, GRID.shape),
+    (project_adjoint, (7, 9, 11)),
+    (backproject, (7, 9, 11)),
+    (backproject_adjoint, GRID.shape),
+)
 
 
 def acquisition(beam="cone", **turned):
@@ -113,9 +122,78 @@ def test_oracle_has_gradients_to_scalar_parameters_and_shifts(operator):
 
 def test_data_of_another_shape_or_type_is_refused():
     geometry = scan_geometry(acquisition())
-    with pytest.raises(ValueError, match=r"volume: expected shape \(\.\.\., 9, 13, 10\), got \(9, 13, 11\)"):
-        project(random((9, 13, 11)), geometry, GRID)
-    with pytest.raises(ValueError, match=r"projections: expected shape \(\.\.\., 7, 9, 11\)"):
-        backproject(random((7, 11, 9)), geometry, GRID)
-    with pytest.raises(ValueError, match="volume: expected float32 or float64"):
-        project(torch.ones(GRID.shape, dtype=torch.int32), geometry, GRID)
+    for operator, shape in OPERATORS:
+        name = "volume" if shape == GRID.shape else "projections"
+        expected = ", ".join(map(str, shape))
+        for other in ((*shape[:2], shape[2] + 1), shape[::-1], shape[1:], (2, *shape[1:])):
+            with pytest.raises(ValueError, match=rf"{name}: expected shape \(\.\.\., {expected}\), got \({other[0]}, "):
+                operator(random(other), geometry, GRID)
+        with pytest.raises(ValueError, match=f"{name}: expected float32 or float64, got torch.int32"):
+            operator(torch.ones(shape, dtype=torch.int32), geometry, GRID)
+
+
+def test_a_view_that_misses_the_volume_is_zero_but_a_scan_that_misses_it_is_refused():
+    geometry = scan_geometry(acquisition())
+    aside = torch.zeros((7, 2), dtype=torch.float64)
+    aside[2] = 1000.0
+    image = project(random(GRID.shape), perturbed(geometry, shifts_px=aside), GRID)
+    assert (image.flatten(1).abs().amax(dim=1) > 0).tolist() == [view != 2 for view in range(7)]
+    for shifts in ([1000.0, 0.0], [-1000.0, 0.0], [0.0, 1000.0], [0.0, -1000.0]):
+        astray = perturbed(geometry, shifts_px=torch.tensor(shifts))
+        for operator, shape in OPERATORS:
+            with pytest.raises(
+                ValueError, match=r"geometry, grid: expected voxels that rays of the scan meet, .* in all 7"
+            ):
+                operator(random(shape), astray, GRID)
+    turned_away = replace(geometry, detector=2 * geometry.source - geometry.detector)
+    with pytest.raises(ValueError, match=MISSED):
+        project(random(GRID.shape), turned_away, GRID)
+
+
+@pytest.mark.parametrize(("column", "seen"), [(-2.01, False), (-0.99, True), (10.99, True), (12.01, False)])
+def test_a_voxel_is_seen_as_far_as_its_hat_reaches_and_refused_a_pixel_further_on(column, seen):
+    """One voxel as large as a pixel, parallel rays: it reaches one pixel to either side."""
+    grid, views = VolumeGrid((1, 1, 1), 1.0), torch.zeros(1, dtype=torch.float64)
+    geometry = parallel(views, rows=9, cols=11, pixel_mm=1.0, centre_px=column)
+    if seen:
+        assert float(project(torch.ones(1, 1, 1), geometry, grid).max()) == pytest.approx(0.01, rel=1e-3)
+    else:
+        with pytest.raises(ValueError, match=MISSED):
+            project(torch.ones(1, 1, 1), geometry, grid)
+
+
+@pytest.mark.parametrize("name", ["source", "detector", "u", "v"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_geometry_that_is_not_finite_is_refused(name, bad):
+    geometry = scan_geometry(acquisition())
+    vectors = getattr(geometry, name).clone()
+    vectors[3, 1] = bad
+    with pytest.raises(ValueError, match=f"{name}: expected finite vectors, got NaN or infinity"):
+        replace(geometry, **{name: vectors})
+    with pytest.raises(ValueError, match=r"u: expected shape \(view, 3\) = \(7, 3\), got \(6, 3\)"):
+        replace(geometry, u=geometry.u[1:])
+
+
+def test_a_detector_seen_edge_on_is_refused():
+    geometry = scan_geometry(acquisition())
+    u = geometry.u.clone()
+    u[4] = geometry.detector[4] - geometry.source[4]
+    for operator, shape in OPERATORS:
+        with pytest.raises(ValueError, match=r"geometry: expected a detector that faces the source, .* in view 4"):
+            operator(random(shape), replace(geometry, u=u), GRID)
+
+
+def test_a_grid_without_voxels_is_refused():
+    for shape in ((0, 3, 3), (3, 0, 3), (3, 3, 0)):
+        with pytest.raises(ValueError, match="shape: expected three sizes"):
+            VolumeGrid(shape, 1.0)
+    for voxel_mm in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="voxel_mm: expected a positive length in mm"):
+            VolumeGrid((3, 3, 3), voxel_mm)
+
+
+def test_sources_on_the_axis_are_refused():
+    geometry = scan_geometry(acquisition())
+    source = geometry.source * geometry.source.new_tensor([0.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="geometry: expected sources away from the rotation axis"):
+        backproject(random((7, 9, 11)), replace(geometry, source=source), GRID)

@@ -227,7 +227,7 @@ def _level_rays(volume, weights, rays, forward_only, voxel, sums):
     values, lengths = np.zeros(rows + LANES, volume.dtype), np.zeros(rows + LANES, volume.dtype)
     part, buffer, moments = np.zeros(SUMS, volume.dtype), np.zeros((2, height), volume.dtype), np.zeros((2, 5))
     permute, data = PERMUTE and volume.itemsize == 4, volume.ctypes.data
-    out = part.ctypes.data
+    sums_of, weights_of, out = values.ctypes.data, lengths.ctypes.data, part.ctypes.data
     for view in range(weights.shape[0]):
         ray = rays[view]
         for column in range(cols):
@@ -258,7 +258,7 @@ def _level_rays(volume, weights, rays, forward_only, voxel, sums):
                     a, stride = ((plane + MARGIN) * width + near) * height, height
                 b, count, begin, k = a + stride, last - first, start + MARGIN + step * first, first - middle
                 if permute and fits_registers(step, height):
-                    to, by = values.ctypes.data + 4 * first, lengths.ctypes.data + 4 * first
+                    to, by = sums_of + 4 * first, weights_of + 4 * first
                     slopes_permuted(out, to, by, count, data + 4 * a, data + 4 * b, share, begin, step, k)  # type: ignore[call-arg]
                 else:
                     slopes_plain(

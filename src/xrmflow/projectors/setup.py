@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from xrmflow.geometry.grid import VolumeGrid
@@ -41,12 +43,22 @@ class Setup:
     @cached_property
     def upright(self) -> bool:
         """Whether detector columns are parallel to the axis: a voxel's column is the same for all z."""
-        return is_upright(voxel_to_pixel(self.geometry, self.grid), self.grid)
+        return is_upright(torch.from_numpy(self.matrices), self.grid)
 
     @cached_property
     def level(self) -> bool:
         """Whether rays can be followed column by column: upright, and no ray closer to z than to x and y."""
         return self.upright and not has_steep_rays(self.rays, rows=self.geometry.rows, cols=self.geometry.cols)
+
+    @cached_property
+    def meets(self) -> np.ndarray:
+        """(view,) bool: whether pixels may see voxels; False is certain."""
+        corners = np.array(list(product(*((-1.0, float(size)) for size in self.grid.shape[::-1]), (1.0,))))
+        column, row, depth = (self.matrices @ corners.T).transpose(1, 0, 2)
+        # Each is linear in the voxel, so what holds at all corners holds in between.
+        beyond = (-depth, -column - depth, column - self.geometry.cols * depth, -row - depth)
+        beyond += (row - self.geometry.rows * depth,)
+        return ~np.any([(signed >= 0).all(axis=1) for signed in beyond], axis=0)
 
     @property
     def cone(self) -> bool:

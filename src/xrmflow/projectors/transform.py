@@ -37,15 +37,16 @@ def project(volume: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -> Tensor:
     zero outside the grid (Joseph, IEEE TMI 1, 1982).
 
     Args:
-        volume: (..., z, y, x), per mm; float32 or float64.
-        geometry: the scan, mm.
+        volume: (..., z, y, x), per mm; float32 or float64; gradients flow to it.
+        geometry: the scan, mm; gradients flow to its vectors where these ask for them.
         grid: the volume's grid, mm.
 
     Returns:
         (..., view, row, col), without unit.
 
     Raises:
-        ValueError: a volume of another shape than the grid or of another type.
+        ValueError: a volume of another shape than the grid or of another type, a detector that sees the grid in no
+            view or stands edge-on in some (a view that misses the grid is zero).
     """
     _check("volume", volume, grid.shape)
     return _Project.apply(volume, _rays(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
@@ -72,7 +73,8 @@ def backproject(projections: Tensor, geometry: ScanGeometry, grid: VolumeGrid) -
         (..., z, y, x) in the unit of the projections.
 
     Raises:
-        ValueError: projections of another shape than the scan or of another type, or a source on the rotation axis.
+        ValueError: projections of another shape than the scan or of another type, a detector as in `project`, or a
+            source on the rotation axis.
     """
     _check("projections", projections, (geometry.views, geometry.rows, geometry.cols))
     return _Backproject.apply(projections, *_maps(geometry, grid), _setup(geometry, grid))  # type: ignore[return-value]
@@ -93,7 +95,13 @@ def _check(name: str, data: Tensor, shape: tuple[int, ...]) -> None:
 
 def _setup(geometry: ScanGeometry, grid: VolumeGrid) -> Setup:
     vectors = {name: getattr(geometry, name).detach() for name in ("source", "detector", "u", "v")}
-    return Setup(replace(geometry, **vectors), grid)
+    setup = Setup(replace(geometry, **vectors), grid)
+    if not setup.meets.any():
+        raise ValueError(
+            "geometry, grid: expected voxels that rays of the scan meet, got a detector that misses the grid, "
+            f"centred at {grid.centre_mm} mm, in all {geometry.views} views"
+        )
+    return setup
 
 
 def _wants_gradient(geometry: ScanGeometry) -> bool:
