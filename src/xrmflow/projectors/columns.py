@@ -16,9 +16,9 @@ from xrmflow.projectors.resample import (
     EDGE,
     FAST,
     FEW,
-    LANES,
     MIN_STEP,
     PERMUTE,
+    PLANES,
     TILE,
     add_permuted,
     add_plain,
@@ -153,6 +153,12 @@ def backproject_adjoint(volume, matrices, distances, columns, view_first, view_l
                     b[n] += wr * buffer[n - low]
 
 
+@njit(nogil=True, cache=True)
+def _blocks(rows, planes):
+    """First row and first plane of each block."""
+    return [(low, few) for low in range(0, rows, BLOCK) for few in range(0, planes, PLANES)]
+
+
 @njit(nogil=True, cache=True, inline="always")
 def _path(ray, column, main, other):
     """Ray of a column in the (main, other) plane: origin and direction along each."""
@@ -165,65 +171,64 @@ def _path(ray, column, main, other):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def project(volume, rays, forward_only, voxel, columns, view_first, view_last):
-    """Joseph line integrals of volume (y, x, z, padded) into `columns` (view, col, row, unpadded).
+def project(volume, rays, forward_only, main, columns, view_first, view_last):
+    """Add to `columns` (view, col, row, unpadded) the sums along the rays whose main direction is `main` (x or y).
 
-    Each ray is sampled where it crosses the planes of voxel centres across its main direction (x or y) and interpolated
-    linearly in the other two, times the length between planes.
+    Each ray is sampled where it crosses the planes of voxel centres of volume (y, x, z, padded) across its main
+    direction and interpolated linearly in the other two; `scale_rays` makes line integrals of the sums. Rows and planes
+    are taken in blocks, whose voxels stay in the cache for all views.
     """
     cols, rows = columns.shape[1], columns.shape[2]
     ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
-    real = volume.dtype.type
-    height, width = volume.shape[2], volume.shape[1]
-    flat = volume.reshape(volume.size)
-    buffer, total = np.zeros(height, volume.dtype), np.zeros(rows + LANES, volume.dtype)
-    permute, data, to = PERMUTE and volume.itemsize == 4, volume.ctypes.data, total.ctypes.data
-    for view in range(view_first, view_last):
-        ray = rays[view]
-        for column in range(cols):
-            main = 0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1
-            planes, others = (nx, ny) if main == 0 else (ny, nx)
-            om, oo, dm, do = _path(ray, column, main, 1 - main)
-            total[:] = 0
-            for plane in range(planes):
-                t = (plane - om) / dm
-                other = oo + t * do
-                if not -1.0 < other < others or (forward_only and t <= 0.0):
+    planes, others, real = (nx if main == 0 else ny), (ny if main == 0 else nx), volume.dtype.type
+    flat, out = volume.reshape(volume.size), columns.reshape(columns.size)
+    height, across = volume.shape[2], volume.shape[1] * volume.shape[2]
+    stride, pitch = (across, height) if main == 0 else (height, across)
+    buffer = np.zeros(height, volume.dtype)
+    permute, data, to = PERMUTE and volume.itemsize == 4, volume.ctypes.data, columns.ctypes.data
+    for low, few in _blocks(rows, planes):
+        size = min(BLOCK, rows - low)
+        for view in range(view_first, view_last):
+            ray = rays[view]
+            for column in range(cols):
+                if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
                     continue
-                start = ray[0, 2] + column * ray[1, 2] + t * (ray[3, 2] + column * ray[4, 2])
-                step = ray[2, 2] + t * ray[5, 2]
-                first, last = _inside(start, step, rows, nz)
-                if first >= last:
-                    continue
-                near = np.int64(other + MARGIN)
-                share = real(other + MARGIN - near)
-                if main == 0:
-                    a, stride = (near * width + plane + MARGIN) * height, width * height
-                else:
-                    a, stride = ((plane + MARGIN) * width + near) * height, height
-                count, b, rest, begin = last - first, a + stride, real(1) - share, start + MARGIN + step * first
-                if permute and fits_registers(step, height):
-                    add_permuted(to + 4 * first, count, data + 4 * a, data + 4 * b, rest, share, begin, step)
-                else:
-                    add_plain(total, first, count, flat, a, b, rest, share, begin, step, height, buffer)
-            for r in range(rows):
-                dz = ray[3, 2] + column * ray[4, 2] + r * ray[5, 2]
-                length = real(voxel * np.sqrt(dm * dm + do * do + dz * dz) / abs(dm))
-                columns[view, column, r] = total[r] * length
+                om, oo, dm, do = _path(ray, column, main, 1 - main)
+                oz, dz = ray[0, 2] + column * ray[1, 2], ray[3, 2] + column * ray[4, 2] + low * ray[5, 2]
+                oz, inverse, n = oz + low * ray[2, 2], 1.0 / dm, (view * cols + column) * rows + low
+                for plane in range(few, min(few + PLANES, planes)):
+                    t = (plane - om) * inverse
+                    other = oo + t * do
+                    if not -1.0 < other < others or (forward_only and t <= 0.0):
+                        continue
+                    start, step = oz + t * dz, ray[2, 2] + t * ray[5, 2]
+                    first, last = _inside(start, step, size, nz)
+                    if first >= last:
+                        continue
+                    near = np.int64(other + MARGIN)
+                    share = other + MARGIN - near
+                    wa, wb, begin = real(1.0 - share), real(share), start + MARGIN + step * first
+                    a, count = near * stride + (plane + MARGIN) * pitch, last - first
+                    b = a + stride
+                    if permute and fits_registers(step, height):
+                        add_permuted(to + 4 * (n + first), count, data + 4 * a, data + 4 * b, wa, wb, begin, step)
+                    else:
+                        add_plain(out, n + first, count, flat, a, b, wa, wb, begin, step, height, buffer)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def scale_rays(columns, rays, voxel, view_first, view_last):
-    """Multiply `columns` (view, col, row with EDGE on either side) by the length of rays between planes, in place."""
-    rows = columns.shape[2] - 2 * EDGE
+def scale_rays(columns, edge, rays, voxel, view_first, view_last):
+    """Multiply `columns` (view, col, row), `edge` rows on either side aside, by each ray's length between planes."""
+    rows = columns.shape[2] - 2 * edge
     real = columns.dtype.type
     for view in range(view_first, view_last):
         ray = rays[view]
         for column in range(columns.shape[1]):
-            dx, dy = ray[3, 0] + column * ray[4, 0], ray[3, 1] + column * ray[4, 1]
-            dz, main = ray[3, 2] + column * ray[4, 2], voxel / max(abs(dx), abs(dy))
+            x, y, z = ray[3, 0] + column * ray[4, 0], ray[3, 1] + column * ray[4, 1], ray[3, 2] + column * ray[4, 2]
             for r in range(rows):
-                columns[view, column, EDGE + r] *= real(np.sqrt(dx * dx + dy * dy + (dz + r * ray[5, 2]) ** 2) * main)
+                dx, dy, dz = x + r * ray[5, 0], y + r * ray[5, 1], z + r * ray[5, 2]
+                length = np.sqrt(dx * dx + dy * dy + dz * dz) / max(abs(dx), abs(dy))
+                columns[view, column, edge + r] *= real(voxel * length)
 
 
 @njit(nogil=True, cache=True, inline="always")

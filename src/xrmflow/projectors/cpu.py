@@ -11,29 +11,46 @@ import torch
 from torch import Tensor
 
 from xrmflow.projectors import columns, pixelwise, tilted
+from xrmflow.projectors.lanes import LANES
 from xrmflow.projectors.setup import Setup
 from xrmflow.projectors.threads import in_pieces
 
 # Views transposed to column layout at a time: bounds the extra memory.
 VIEWS_AT_ONCE = 32
-# Planes across the main direction of rays in a piece: what a block of their slices takes fits the second cache.
-PLANES = 4
+# Views projected one after the other, whose rays read the same voxels.
+VIEWS_IN_PIECE = 16
 
 
 def project(volume: Tensor, setup: Setup) -> Tensor:
     """Views are independent: pieces are views."""
-    geometry, margin = setup.geometry, columns.MARGIN
+    geometry, margin, voxel = setup.geometry, columns.MARGIN, setup.grid.voxel_mm
     padded = _padded(volume.detach().permute(1, 2, 0), (margin, margin, margin))
-    kernels = columns if setup.level else pixelwise
     out = np.empty((geometry.views, geometry.rows, geometry.cols), padded.dtype)
+    bent = _bounds(padded, setup)
 
     def work(start: int, stop: int) -> None:
-        part = np.empty((stop - start, geometry.cols, geometry.rows), padded.dtype)
-        kernels.project(padded, setup.rays[start:stop], setup.cone, setup.grid.voxel_mm, part, 0, stop - start)
+        part, rays = np.zeros((stop - start, geometry.cols, geometry.rows), padded.dtype), setup.rays[start:stop]
+        if not setup.level and bent is None:
+            pixelwise.project(padded, rays, setup.cone, voxel, part, 0, len(part))
+        else:
+            for main in (0, 1):
+                if bent is None:
+                    columns.project(padded, rays, setup.cone, main, part, 0, len(part))
+                else:
+                    tilted.project(padded, rays, setup.cone, main, bent[start:stop], part, 0, len(part))
+            columns.scale_rays(part, 0, rays, voxel, 0, len(part))
         out[start:stop] = part.transpose(0, 2, 1)
 
-    in_pieces(work, geometry.views)
+    in_pieces(work, geometry.views, size=max(1, min(VIEWS_IN_PIECE, geometry.views // 8)))
     return torch.from_numpy(out).to(volume.device)
+
+
+def _bounds(data: np.ndarray, setup: Setup) -> np.ndarray | None:
+    """From `tilted.main_rows` where its kernels can follow the rays, and columns alone cannot."""
+    if setup.level or not tilted.can(data):
+        return None
+    bounds, fits = tilted.main_rows(setup.rays, setup.geometry.cols, setup.geometry.rows)
+    return bounds if fits else None
 
 
 def project_adjoint(projections: Tensor, setup: Setup) -> Tensor:
@@ -44,7 +61,11 @@ def project_adjoint(projections: Tensor, setup: Setup) -> Tensor:
     if setup.level:
         rays = _scaled_rays(projections, setup)
         for main, planes in enumerate((nx, ny)):
-            in_pieces(partial(columns.project_adjoint, rays, setup.rays, setup.cone, main, volume), planes, size=PLANES)
+            in_pieces(
+                partial(columns.project_adjoint, rays, setup.rays, setup.cone, main, volume),
+                planes,
+                size=columns.PLANES,
+            )
     else:
         turned = np.ascontiguousarray(projections.detach().cpu().numpy().transpose(0, 2, 1))
         for main, planes in enumerate((nx, ny, nz)):
@@ -59,11 +80,11 @@ def _scaled_rays(projections: Tensor, setup: Setup) -> np.ndarray:
     views, rows, cols = projections.shape
     edge, data = columns.EDGE, projections.detach().cpu().numpy()
     shape = (views, cols, rows + 2 * edge)
-    scaled = np.zeros(np.prod(shape) + 2 * columns.LANES, data.dtype)[: np.prod(shape)].reshape(shape)
+    scaled = np.zeros(np.prod(shape) + 2 * LANES, data.dtype)[: np.prod(shape)].reshape(shape)
 
     def work(start: int, stop: int) -> None:
         scaled[start:stop, :, edge:-edge] = data[start:stop].transpose(0, 2, 1)
-        columns.scale_rays(scaled, setup.rays, setup.grid.voxel_mm, start, stop)
+        columns.scale_rays(scaled, edge, setup.rays, setup.grid.voxel_mm, start, stop)
 
     in_pieces(work, views)
     return scaled
