@@ -11,7 +11,7 @@ demo: .venv/.done  ## simulate a scan, run the workflow on it, print where the r
 	snakemake --cores $(CORES) --config settings=demo/config.yaml
 	@echo "The report: $(CURDIR)/demo/results/bone/report.html"
 
-test: .venv/.done  ## the fast tests
+test: .venv/.test  ## the fast tests
 	python -m pytest -q
 
 lint: .venv/.lint  ## the gate that continuous integration applies
@@ -25,6 +25,10 @@ lint: .venv/.lint  ## the gate that continuous integration applies
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/.test: .venv/.done
+	python -m pip install --quiet --disable-pip-version-check --editable '.[gpu-test]'
 	touch $@
 
 .venv/.lint: .venv/.done

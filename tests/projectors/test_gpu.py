@@ -1,7 +1,11 @@
 """The Triton kernels, run on the CPU by Triton's interpreter, against the oracle and against each other."""
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +29,7 @@ def interpreted(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "projector_gpu.py"
 GRID = VolumeGrid((5, 6, 7), 1.0, (0.4, -0.3, 0.2))
 SCAN = Acquisition(
     beam="cone",
@@ -168,3 +173,54 @@ def test_slabs_on_several_devices():
     assert _difference(cut, whole.double()) < 1e-6
     lowest = Setup(setup.geometry, GRID.slab(slice(0, 2)))
     assert gpu.rows_seen(lowest) == slice(0, 4)
+
+
+# What Triton's interpreter lets pass its compiler may not: compile all kernels as for an H100 or H200. No GPU needed.
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from xrmflow.projectors import gpu_adjoints, gpu_kernels
+TYPES = {"rays": "*fp64", "matrices": "*fp64", "mains": "*i8", "axes": "*i8"}
+DATA = ("volume", "projections", "moved", "distances", "beams")
+SIZES = dict(SIDE=8, PX=2, PY=2, PLACES=4, PIECES=1, LANES=32, PLANES=8)
+def check(kernel, **flags):
+    names = [parameter.name for parameter in kernel.params]
+    fixed = {name: value for name, value in (SIZES | flags).items() if name in names}
+    types = {name: TYPES.get(name, "*fp32" if name in DATA else "i32") for name in names}
+    types |= dict.fromkeys(fixed, "constexpr")
+    source = ASTSource(kernel, types, constexprs=fixed)
+    compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": True})
+for yes in (True, False):
+    check(gpu_kernels.backproject, UPRIGHT=yes)
+    check(gpu_adjoints.project_adjoint, CONE=not yes, LEVEL=yes)
+    for kernel in (gpu_kernels.project_level, gpu_kernels.project_any,
+                   gpu_adjoints.backproject_adjoint_upright, gpu_adjoints.backproject_adjoint_any):
+        check(kernel, CONE=yes)
+"""
+
+
+def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    (tmp_path / "compile_kernels.py").write_text(COMPILE)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "compile_kernels.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: the benchmark would run")
+def test_the_benchmark_refuses_without_a_gpu():
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "benchmarks/projector_gpu.py: expected a CUDA device, found none; nothing was measured\n"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is visible")
+def test_gpu_and_cpu_agree(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--size", "64", "--views", "40"], capture_output=True, text=True, check=True
+    )
+    assert max(json.loads(done.stdout)["difference_to_cpu"].values()) < 1e-4

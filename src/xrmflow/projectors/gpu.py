@@ -92,14 +92,30 @@ def backproject(
     if projections.ndim == 4:
         return torch.stack([backproject(one, setup, device=device, tiling=tiling) for one in projections])
     volume = _new_volume(projections, setup, device)
-    for views in _chunks(setup.geometry.views, tiling.views):
-        part = _inner_projections(projections[views], volume.device)
-        distances = _on(setup.distances[views], volume.device).to(volume.dtype)
+    add_backprojection(volume, projections, setup, slice(0, setup.geometry.views), tiling=tiling)
+    return volume.permute(2, 0, 1)
+
+
+def add_backprojection(
+    volume: Tensor, projections: Tensor, setup: Setup, views: slice, *, tiling: Tiling = TILING
+) -> None:
+    """Add the backprojection of some views to a volume in the kernels' memory order, for data that come in parts.
+
+    Args:
+        volume: (y, x, z), contiguous, on a GPU; changed.
+        projections: (view, row, col) of these views only, anywhere.
+        setup: the whole scan and the volume's grid.
+        views: which views of the scan.
+        tiling: how to cut the work.
+    """
+    for some in _chunks(projections.shape[0], tiling.views):
+        part = _inner_projections(projections[some], volume.device)
+        these = slice(views.start + some.start, views.start + some.stop)
+        distances = _on(setup.distances[these], volume.device).to(volume.dtype)
         _over_voxels(
-            gpu_kernels.backproject, volume, part, (distances,), setup, views, tiling,
+            gpu_kernels.backproject, volume, part, (distances,), setup, these, tiling,
             shared=True, UPRIGHT=setup.upright,
         )  # fmt: skip
-    return volume.permute(2, 0, 1)
 
 
 def backproject_adjoint(

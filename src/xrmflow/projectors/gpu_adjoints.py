@@ -11,7 +11,7 @@ Distances between rays and voxels are computed from their small differences, nev
 
 # Triton is a language of its own in Python's syntax, and not installed everywhere this is checked:
 # pyright: reportMissingImports=false, reportArgumentType=false, reportAssignmentType=false
-# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
@@ -69,12 +69,12 @@ def project_adjoint(
             vx, vy, vz = i - vx, j - vy, k - vz
         seen = (m, w, c, r, vx, vy, vz)
         if LEVEL:
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, LEVEL, 0, 1, 2)
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, LEVEL, 1, 0, 2)
+            total = _add_level_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 0, 1)
+            total = _add_level_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 1, 0)
         else:
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, LEVEL, 0, 1, 2)
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, LEVEL, 1, 2, 0)
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, LEVEL, 2, 0, 1)
+            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 0, 1, 2)
+            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 1, 2, 0)
+            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 2, 0, 1)
         projections += cols * rows
         mains += cols if LEVEL else cols * rows
         axes += 3
@@ -297,6 +297,67 @@ def _indices(low, high, bounded, near, size):
 
 
 @triton.jit
+def _add_level_rays(
+    total,
+    projections,
+    beams,
+    mains,
+    axes,
+    seen,
+    cols,
+    rows,
+    CONE: tl.constexpr,
+    main: tl.constexpr,
+    p: tl.constexpr,
+):
+    """As `_add_rays` for upright detectors and rays along x or y: columns are found for all z at once."""
+    m, w, c, r, vx, vy, vz = seen
+    wp, cp = tl.load(m + 11 + p), tl.load(m + 3 + p)
+    one = (c + cp) / tl.where(w + wp > 0, w + wp, 1.0)
+    two = (c - cp) / tl.where(w - wp > 0, w - wp, 1.0)
+    first_c, last_c = _range(
+        tl.minimum(one, two), tl.maximum(one, two), w - tl.abs(wp), w + tl.abs(wp), tl.load(m), cols
+    )
+    most_c = tl.where(tl.load(axes + main) > 0, tl.max(last_c - first_c), -1)
+    vm, vp = _pick(main, vx, vy, vz), _pick(p, vx, vy, vz)
+    inverse = 1.0 / tl.where(vm == 0, 1e-30, vm)
+    slope_p, slope_z = vp * inverse, vz * inverse
+    if not CONE:
+        inverse = 0.0 * inverse
+    depth = 1.0 / tl.where(w == 0, 1e-30, w)
+    own_c, own_r = c * depth, r * depth
+    from_c, from_r = tl.load(m).to(tl.int32), tl.load(m + 1)
+    um, up, uz = tl.load(beams + 3 + main), tl.load(beams + 3 + p), tl.load(beams + 5)
+    for n in range(most_c + 1):
+        column = first_c + n
+        a = ((column - from_c) - own_c) * w
+        near = (column <= last_c) & _within(column, cols)
+        near = near & (tl.load(mains + column, near, 9) == main)
+        nearness = 1.0 + a * um * inverse
+        scale = 1.0 / tl.where(nearness == 0, 1.0, nearness)
+        share = tl.maximum(1.0 - tl.abs(a * (up - slope_p * um) * scale), 0.0)
+        share = tl.where(near & (w * nearness > 0), share, 0.0)
+        # Along z the rays of this column lie `step` apart: those within 1 of the voxel are 2 / step rows.
+        step = tl.load(beams + 8) * w * scale
+        per_step = 1.0 / tl.where(step == 0, 1e-30, step)
+        offset = (a * scale) * (uz - slope_z * um)
+        lowest = own_r - offset * per_step - tl.abs(per_step)
+        lowest = tl.ceil(tl.minimum(tl.maximum(lowest, -from_r), rows - from_r))
+        far = offset + step * (lowest - own_r)
+        row = (lowest + from_r).to(tl.int32)
+        most_r = tl.max(tl.where(share > 0, tl.ceil(tl.minimum(2.0 * tl.abs(per_step), 1.0 * rows)), 0.0))
+        found = 0.0 * total
+        for _o in range(most_r.to(tl.int32)):
+            at = projections + (column * rows + row).to(tl.int64)
+            value = tl.load(at, (share > 0) & _within(row, rows), 0.0)
+            found += tl.maximum(1.0 - tl.abs(far), 0.0) * value
+            far += step
+            row += 1
+        total += share * found
+    return total
+
+
+@triton.jit
 def _add_rays(
     total,
     projections,
@@ -307,14 +368,13 @@ def _add_rays(
     cols,
     rows,
     CONE: tl.constexpr,
-    LEVEL: tl.constexpr,
     main: tl.constexpr,
     p: tl.constexpr,
     q: tl.constexpr,
 ):
     """Add to each voxel's total the rays of one main axis that pass it within a voxel along the other two, p and q."""
     m, w, c, r, vx, vy, vz = seen
-    first_c, last_c, first_r, last_r = _seen_near(m, w, c, r, p, q, cols, rows, LEVEL)
+    first_c, last_c, first_r, last_r = _seen_near(m, w, c, r, p, q, cols, rows)
     most_c = tl.where(tl.load(axes + main) > 0, tl.max(last_c - first_c), -1)
     most_r = tl.max(last_r - first_r)
     vm, vp, vq = _pick(main, vx, vy, vz), _pick(p, vx, vy, vz), _pick(q, vx, vy, vz)
@@ -330,18 +390,13 @@ def _add_rays(
         column = first_c + n
         a = ((column - from_c) - own_c) * w
         near_c = (column <= last_c) & _within(column, cols)
-        if LEVEL:
-            near_c = near_c & (tl.load(mains + column, near_c, 9) == main)
         for o in range(most_r + 1):
             row = first_r + o
             b = ((row - from_r) - own_r) * w
             near = near_c & (row <= last_r) & _within(row, rows)
             pixel = column * rows + row
-            em, ep, eq = a * um, a * up, a * uq + b * vq
-            if not LEVEL:
-                near = near & (tl.load(mains + pixel, near, 9) == main)
-                em += b * vm
-                ep += b * vp
+            near = near & (tl.load(mains + pixel, near, 9) == main)
+            em, ep, eq = a * um + b * vm, a * up + b * vp, a * uq + b * vq
             nearness = 1.0 + em * inverse
             near = near & (w * nearness > 0)
             scale = 1.0 / tl.where(nearness == 0, 1.0, nearness)
@@ -362,16 +417,14 @@ def _pick(axis: tl.constexpr, x, y, z):
 
 
 @triton.jit
-def _seen_near(m, w, c, r, p: tl.constexpr, q: tl.constexpr, cols, rows, LEVEL: tl.constexpr):
+def _seen_near(m, w, c, r, p: tl.constexpr, q: tl.constexpr, cols, rows):
     """First and last column and row of the pixels whose rays pass within one voxel along p and q.
 
     Images of the corners of that square bound them. Where part of the square lies behind the source its image has no
     bound: all columns and rows.
     """
     wp, cp, rp = tl.load(m + 11 + p), tl.load(m + 3 + p), tl.load(m + 7 + p)
-    cq, rq, wq = 0.0 * wp, tl.load(m + 7 + q), 0.0 * wp
-    if not LEVEL:
-        cq, wq = tl.load(m + 3 + q), tl.load(m + 11 + q)
+    wq, cq, rq = tl.load(m + 11 + q), tl.load(m + 3 + q), tl.load(m + 7 + q)
     ahead, behind = w - tl.abs(wp) - tl.abs(wq), w + tl.abs(wp) + tl.abs(wq)
     low_c, high_c = -FAR + 0.0 * w, FAR + 0.0 * w
     low_r, high_r = -FAR + 0.0 * r, FAR + 0.0 * r

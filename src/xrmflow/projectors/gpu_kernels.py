@@ -17,7 +17,7 @@ Tests run these kernels in Triton's interpreter (TRITON_INTERPRET=1 set before t
 
 # Triton is a language of its own in Python's syntax, and not installed everywhere this is checked:
 # pyright: reportMissingImports=false, reportArgumentType=false, reportAssignmentType=false
-# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
@@ -70,15 +70,17 @@ def backproject(
         column, c_share = _below(tl.where(seen, c * scale, FAR), tl.load(m))
         row, r_share = _below(r * scale + (tl.load(m + 9) * scale) * dk, tl.load(m + 1))
         u = tl.load(distances) * i + tl.load(distances + 1) * j + tl.load(distances + 2)
-        at = projections + column * rows
         left, right = _within(column, cols), _within(column + 1, cols)
         here, above = _within(row, rows), _within(row + 1, rows)
-        a = tl.load(at + row, left & here, 0.0)
-        a += r_share * (tl.load(at + row + 1, left & above, 0.0) - a)
-        b = tl.load(at + rows + row, right & here, 0.0)
-        b += r_share * (tl.load(at + rows + row + 1, right & above, 0.0) - b)
+        # In 64 bits, so that the neighbour's address is a constant away.
+        at = projections + (column * rows + row).to(tl.int64)
+        a = tl.load(at, left & here, 0.0)
+        a += r_share * (tl.load(at + 1, left & above, 0.0) - a)
+        b = tl.load(at + rows, right & here, 0.0)
+        b += r_share * (tl.load(at + rows + 1, right & above, 0.0) - b)
         weight = 1.0 / (u * u)
-        total += ((1.0 - c_share) * weight) * a + (c_share * weight) * b
+        total += ((1.0 - c_share) * weight) * a
+        total += (c_share * weight) * b
         projections += cols * rows
         distances += 3
         m += blocks * MOVED
@@ -148,20 +150,19 @@ def project_level(
             seen = plane < planes
             if CONE:
                 seen = seen & (t_near + per_plane * step > 0)
-            left = tl.where(seen & (other >= 0) & (other < others), 1.0 - share, 0.0)
-            right = tl.where(seen & (other >= -1) & (other < others - 1), share, 0.0)
-            # Planes behind the last one of this axis are read at the last, with weight zero.
-            corner = volume + tl.minimum(plane, planes - 1) * stride
-            a = corner + tl.minimum(tl.maximum(other, 0), others - 1) * across
-            b = corner + tl.minimum(tl.maximum(other + 1, 0), others - 1) * across
+            left, right = seen & _within(other, others), seen & _within(other + 1, others)
             z = (level_share + rise * step) + (spread + widening * step) * dr
             below = tl.floor(z)
             f = z - below
             k = below.to(tl.int32) + level
-            here, above = k.to(tl.uint32, bitcast=True) < nz, (k + 1).to(tl.uint32, bitcast=True) < nz
-            bottom = left * tl.load(a + k, here, 0.0) + right * tl.load(b + k, here, 0.0)
-            top = left * tl.load(a + k + 1, above, 0.0) + right * tl.load(b + k + 1, above, 0.0)
-            total += bottom + f * (top - bottom)
+            here, above = _within(k, nz), _within(k + 1, nz)
+            corner = volume + (plane * stride + other * across + k)
+            a = tl.load(corner, left & here, 0.0)
+            a += f * (tl.load(corner + 1, left & above, 0.0) - a)
+            b = tl.load(corner + across, right & here, 0.0)
+            b += f * (tl.load(corner + across + 1, right & above, 0.0) - b)
+            total += (1.0 - share) * a
+            total += share * b
     out = projections + (view.to(tl.int64) * cols + column) * rows + row
     tl.store(out, total, (column < cols) & (row < rows))
 
