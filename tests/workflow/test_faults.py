@@ -63,6 +63,27 @@ def test_a_scan_without_angles_does_not_stop_the_others(project):
     assert "no angles in the file; set ingest.angles_first_deg" in last_error(done.stdout)
     assert not (project.root / "run/results/frames/raw.zarr").exists()
     assert (project.root / TABLE).read_bytes() == before
+    # The end of the run says what failed, and the study's table has what is finished.
+    assert "of 4 scans are finished; not: frames" in done.stdout
+    results = project.root / "run/results"
+    row = (results / "failures.tsv").read_text().splitlines()[1].split("\t")
+    assert row[:3] == ["frames", "ingest", ""]
+    assert row[3].startswith("run/frames: no angles in the file")
+    partial = (results / "morphometry_partial.csv").read_text()
+    assert partial == (results / "morphometry.csv").read_text()
+    assert (results / "morphometry_partial_wide.csv").is_file()
+
+
+def test_numbers_of_a_scan_that_must_be_measured_anew_are_not_in_the_partial_table(project):
+    """Tables that an earlier run left of a scan that now fails would mix two settings in one study."""
+    project.change("segment", sigma_um=9.0)
+    project.edit("stages/segment.py", "    source = ", '    raise ValueError("planned fault")\n    source = ')
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "ValueError: planned fault" in done.stdout
+    assert not (project.root / "run/results/morphometry_partial.csv").exists()
+    rows = (project.root / "run/results/failures.tsv").read_text().splitlines()[1:]
+    assert {tuple(row.split("\t")[:2]) for row in rows} == {("bone", "segment")}
 
 
 def test_a_deleted_chunk_is_refused_and_mended(project):

@@ -4,6 +4,7 @@ The size of each scan is kept in a small file, because every job of a run asks a
 forty raw files is slow.
 """
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -113,7 +114,8 @@ class Sizes:
         except OSError:
             seen = "absent"
         fdk = self._settings.fdk
-        return f"{source} {seen} {fdk.voxel_size_um} {fdk.shape} {self._settings.ingest.canonical()}"
+        decides = f"{seen} {fdk.voxel_size_um} {fdk.shape} {self._settings.ingest.canonical()}"
+        return f"{source} {hashlib.sha256(decides.encode()).hexdigest()[:16]}"
 
     def _keep(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
