@@ -70,6 +70,9 @@ def test_hardening_is_found_and_density_restored(beam):
     assert bone_mean(p, geometry, fit.coefficients) == pytest.approx(truth, rel=0.02)
     assert abs(fit.grey_difference_after) < 0.15 * fit.grey_difference_before
     assert fit.loss[1] < 0.01 * fit.loss[0]
+    pictures = fit.pictures
+    assert np.allclose(np.tensordot(fit.coefficients, pictures["powers"], axes=1), pictures["after"], atol=1e-5)
+    assert np.allclose(fit.coefficients @ pictures["profile_powers"], pictures["profile_after"])
 
 
 def test_a_monochromatic_scan_is_left_alone():
@@ -168,6 +171,16 @@ def test_slices_that_some_views_miss_are_left_out():
     assert 1 <= slab.grid.shape[0] < ROWS
     parallel = load_slab(np.zeros((VIEWS, ROWS, COLS), np.float32), acquisition(), degree=1, slices=ROWS)
     assert parallel.grid.shape[0] == ROWS
+
+
+def test_end_slices_are_as_bright_as_the_middle():
+    geometry = replace(acquisition("cone"), source_to_axis_mm=8.0, source_to_detector_mm=24.0)
+    volume, inside = bone()
+    volume = np.repeat(volume[:1], 2 * ROWS, axis=0)
+    p = project(torch.from_numpy(volume), scan_geometry(geometry), VolumeGrid(volume.shape, VOXEL)).numpy()
+    slices = load_slab(p, geometry, degree=1, slices=ROWS).basis()[0].numpy()[:, inside].mean(axis=1)
+    assert len(slices) >= ROWS - 2
+    assert slices[[0, -1]] == pytest.approx(slices[len(slices) // 2], rel=2e-3)
 
 
 def test_of_two_bright_materials_the_brighter_is_taken():

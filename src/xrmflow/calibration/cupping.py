@@ -53,7 +53,7 @@ from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
 
 # Voxels less deep than this below the surface of bone are not looked at.
-LEAST_DEPTH = 3
+LEAST_DEPTH = 2
 # Bone is what is brighter than this share of the way from its surroundings to it.
 BONE_SHARE = 0.65
 LEAST_VOXELS = 3000
@@ -84,7 +84,10 @@ class CuppingFit:
         grey_difference_after: the same after the correction.
         smoothing_px: used for the segmentation.
         statistical: the part of the uncertainty that more and better data would lessen.
-        pictures: small arrays by name: before, after (y, x); radius_mm, profile_before, profile_after (r,).
+        pictures: small arrays by name: before, after (y, x); radius_mm, profile_before, profile_after (r,); and powers
+            (degree, y, x), profile_powers (degree, r), of which other coefficients make an "after".
+        largest: line integral of the scan, leaving out the rarest 1 in 10,000.
+        system: the equations that were solved; None where there was nothing like bone.
     """
 
     coefficients: tuple[float, ...]
@@ -99,6 +102,8 @@ class CuppingFit:
     smoothing_px: float | None = None
     statistical: tuple[float, ...] = ()
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    largest: float = 0.0
+    system: System | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the pictures."""
@@ -117,10 +122,10 @@ class CuppingFit:
         }
 
 
-def unchanged(message: str, *, degree: int = 2, trusted: bool = False) -> CuppingFit:
+def unchanged(message: str, *, degree: int = 2, trusted: bool = False, largest: float = 0.0) -> CuppingFit:
     """A fit that leaves the data alone."""
     nothing = (1.0, *[0.0] * (degree - 1))
-    return CuppingFit(nothing, nothing, (), applied=False, trusted=trusted, message=message)
+    return CuppingFit(nothing, nothing, (), applied=False, trusted=trusted, message=message, largest=largest)
 
 
 def fit_cupping(
@@ -152,13 +157,14 @@ def fit_cupping(
     smoothing = _smoothing(slab) if smoothing_px is None else smoothing_px
     segmented = segment_bone(basis[0], smoothing_px=smoothing)
     if segmented is None:
-        return unchanged("nothing like bone stands out of the slices: data left unchanged", degree=degree)
+        text = "nothing like bone stands out of the slices: data left unchanged"
+        return unchanged(text, degree=degree, largest=slab.largest)
     bone, surroundings = segmented
     depth = bone_depth(bone)
     chosen = depth >= LEAST_DEPTH
     if chosen.sum() < LEAST_VOXELS:
         text = f"only {chosen.sum()} voxels of bone are {LEAST_DEPTH} voxels below its surface: data left unchanged"
-        return unchanged(text, degree=degree)
+        return unchanged(text, degree=degree, largest=slab.largest)
     shape = instruments(basis[0], bone, surroundings, slab, degree=degree)
     system = System.of(basis, shape, depth, chosen, _sectors(bone))
     return _conclude(system, basis, chosen, shape, slab, smoothing)
@@ -270,7 +276,7 @@ def _conclude(
 ) -> CuppingFit:
     found, statistical, density = system.solve(), system.statistical(), system.of_density()
     coefficients = (1.0, *(float(c) for c in found))
-    applied, trusted, message = _judge(coefficients, statistical, density, slab.largest)
+    applied, trusted, message = judge(coefficients, statistical, density, slab.largest)
     used = coefficients if applied else (1.0, *[0.0] * len(found))
     before, after = basis[0], np.tensordot(np.asarray(used, np.float32), basis, axes=1)
     return CuppingFit(
@@ -285,11 +291,13 @@ def _conclude(
         grey_difference_before=_grey_difference(before, shape[0], chosen),
         grey_difference_after=_grey_difference(after, shape[0], chosen),
         smoothing_px=smoothing,
-        pictures=_pictures(before, after, chosen, slab.grid.voxel_mm),
+        pictures=_pictures(basis, used, chosen, slab.grid.voxel_mm),
+        largest=slab.largest,
+        system=system,
     )
 
 
-def _judge(
+def judge(
     coefficients: tuple[float, ...], statistical: np.ndarray, density: np.ndarray, largest: float
 ) -> tuple[bool, bool, str]:
     """Whether to apply the correction, whether the fit is trusted, and why."""
@@ -320,19 +328,24 @@ def _grey_difference(volume: np.ndarray, shape: np.ndarray, chosen: np.ndarray) 
     return float((outer - inner) / volume[chosen].mean())
 
 
-def _pictures(before: np.ndarray, after: np.ndarray, chosen: np.ndarray, voxel_mm: float) -> dict[str, np.ndarray]:
-    """The middle slice and the mean grey value of bone against the distance from the axis, before and after."""
-    size = before.shape[2]
+def _pictures(
+    basis: np.ndarray, coefficients: tuple[float, ...], chosen: np.ndarray, voxel_mm: float
+) -> dict[str, np.ndarray]:
+    """The middle slice and the mean grey value of bone against the distance from the axis, of every power."""
+    size = basis.shape[-1]
     x = np.arange(size) - (size - 1) / 2
-    ring = np.broadcast_to(np.hypot(x[:, None], x[None]).astype(int), before.shape)[chosen]
+    ring = np.broadcast_to(np.hypot(x[:, None], x[None]).astype(int), chosen.shape)[chosen]
     count = np.bincount(ring)
     seen = np.flatnonzero(count >= 30)
-    profiles = [np.bincount(ring, volume[chosen].astype(float))[seen] / count[seen] for volume in (before, after)]
-    middle = before.shape[0] // 2
+    profiles = np.stack([np.bincount(ring, volume[chosen].astype(float))[seen] / count[seen] for volume in basis])
+    slices = basis[:, basis.shape[1] // 2].astype(np.float32)
+    used = np.asarray(coefficients)
     return {
-        "before": before[middle].astype(np.float32),
-        "after": after[middle].astype(np.float32),
+        "before": slices[0],
+        "after": np.tensordot(used.astype(np.float32), slices, axes=1),
         "radius_mm": (seen + 0.5) * voxel_mm,
         "profile_before": profiles[0],
-        "profile_after": profiles[1],
+        "profile_after": used @ profiles,
+        "powers": slices,
+        "profile_powers": profiles,
     }

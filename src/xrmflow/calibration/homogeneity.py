@@ -19,12 +19,13 @@ DENSITY_DIFFERENCE = 0.01
 class System:
     """The normal equations of each cell: M c = -r, with M (block, sector, j, i) and r (block, sector, j).
 
-    `density` (j,) is what a real difference of density adds to r.
+    `density` (j,) is what a real difference of density adds to r; `voxels` of bone that were summed over.
     """
 
     matrix: np.ndarray
     right: np.ndarray
     density: np.ndarray
+    voxels: int
 
     @classmethod
     def of(
@@ -52,11 +53,11 @@ class System:
         right = np.array([sums(z, values[0]) for z in known]).transpose(1, 2, 0)
         denser = _denser_outside(shape[0][chosen], float(basis[0][chosen].mean()))
         density = np.array([z @ _without_layer_means(denser, layer) for z in known])
-        return cls(matrix, right, density)
+        return cls(matrix, right, density, int(chosen.sum()))
 
     def solve(self) -> np.ndarray:
         """c_2, ... from all cells."""
-        return _solved(self.matrix.sum(axis=(0, 1)), self.right.sum(axis=(0, 1)))
+        return solved(self.matrix.sum(axis=(0, 1)), self.right.sum(axis=(0, 1)))
 
     def statistical(self) -> np.ndarray:
         """Standard deviation of c_2, ..., from left-out sectors and blocks of slices.
@@ -64,15 +65,15 @@ class System:
         Variances clustered two ways: by sector + by block - by cell. Source: Cameron, Gelbach & Miller, J. Bus. Econ.
         Stat. 29, 238 (2011).
         """
-        sectors = _jackknife(self.matrix.sum(axis=0), self.right.sum(axis=0))
-        blocks = _jackknife(self.matrix.sum(axis=1), self.right.sum(axis=1))
+        sectors = jackknife(self.matrix.sum(axis=0), self.right.sum(axis=0))
+        blocks = jackknife(self.matrix.sum(axis=1), self.right.sum(axis=1))
         degree = self.right.shape[-1]
-        cells = _jackknife(self.matrix.reshape(-1, degree, degree), self.right.reshape(-1, degree))
+        cells = jackknife(self.matrix.reshape(-1, degree, degree), self.right.reshape(-1, degree))
         return np.sqrt(np.maximum(sectors + blocks - cells, np.maximum(sectors, blocks)))
 
     def of_density(self) -> np.ndarray:
         """Change of c_2, ... if bone really is denser outside by `DENSITY_DIFFERENCE`."""
-        return np.abs(_solved(self.matrix.sum(axis=(0, 1)), self.density))
+        return np.abs(solved(self.matrix.sum(axis=(0, 1)), self.density))
 
     def inhomogeneity(self, coefficients: np.ndarray) -> float:
         """Squared covariance of corrected grey values with Z, relative to that of the uncorrected ones."""
@@ -81,17 +82,18 @@ class System:
         return float(np.sum(rest**2) / max(np.sum(right**2), 1e-30))
 
 
-def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve M c = -r for c, with M (j, i) and r (j,); least squares where M is singular."""
     return np.linalg.lstsq(matrix, -right, rcond=None)[0]
 
 
-def _jackknife(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+def jackknife(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Variance of the solution from leaving out each of the parts along the first axis that hold anything."""
     held = np.flatnonzero(np.abs(matrix).sum(axis=(1, 2)) > 0)
     whole, whole_right = matrix.sum(axis=0), right.sum(axis=0)
     if len(held) < 2:
         return np.zeros(len(whole_right))
-    left_out = np.array([_solved(whole - matrix[part], whole_right - right[part]) for part in held])
+    left_out = np.array([solved(whole - matrix[part], whole_right - right[part]) for part in held])
     return (len(held) - 1) / len(held) * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
 
 
