@@ -2,8 +2,9 @@
 
 Between the knot planes a spline of degree n is a polynomial, so along a ray it is one of degree 3 n, and Gauss's rule
 with (3 n + 1) / 2 points integrates it exactly. The few points of the rule are the lanes of one vector; the (n + 1)^3
-coefficients of the cell are contracted axis by axis. Loops this short defeat compilers, so
-the code is unrolled here and handed to LLVM, which knows vectors on every processor.
+coefficients of the cell are contracted axis by axis. Loops this short defeat compilers
+(plain numba code took 2.8 times as long at degree 2), so the code is unrolled here and handed to LLVM, which has
+vectors on every processor.
 
 The degree must be known when code is made. Kernels get it as the length of a tuple, `order`, with n + 1 entries of
 any value: numba compiles a version for each length.
@@ -137,6 +138,26 @@ class _Cell:
         """Coefficients contracted with a basis of the first axis."""
         return _sum([self.coefficient(step, second, third) * value for step, value in enumerate(basis)])
 
+    def across(self, basis: list[_Lanes], point: int) -> _Lanes:
+        """The basis at one point, with its functions as lanes."""
+        row = ir.Constant(ir.VectorType(self.scalar, len(basis)), ir.Undefined)
+        for n, values in enumerate(basis):
+            one = self.builder.extract_element(values.value, INDEX(point))
+            row = self.builder.insert_element(row, one, INDEX(n))
+        return _Lanes(self.builder, row)
+
+    def pick(self, lanes: _Lanes, point: int) -> _Lanes:
+        """One lane as all lanes of a row of coefficients."""
+        places = ir.Constant(ir.VectorType(INDEX, self.degree + 1), [point] * (self.degree + 1))
+        return _Lanes(self.builder, self.builder.shuffle_vector(lanes.value, lanes.value, places))
+
+    def add_row(self, second: int, third: int, row: _Lanes) -> None:
+        """Add to the coefficients that follow each other in memory."""
+        place = self.builder.bitcast(self.pointer(0, second, third), row.value.type.as_pointer())
+        before = self.builder.load(place)
+        after = self.builder.store((row + _Lanes(self.builder, before)).value, place)
+        before.align = after.align = self.bytes
+
     def result(self, context: Any, signature: Any, sums: list[_Lanes]) -> Any:
         return context.make_tuple(self.builder, signature.return_type, [x.total() for x in sums])
 
@@ -206,19 +227,18 @@ def cell_slopes(typingctx, order, address, start, change, strides):
 
 @_typed
 def add_to_cell(typingctx, order, address, start, change, strides, amount):
-    """Transpose of `cell_mean`: adds `amount` times each coefficient's weight to it."""
+    """Transpose of `cell_mean`: adds `amount` times each coefficient's weight to it; the first stride must be 1."""
 
     def write(cell, context, signature, arguments):
-        n = range(cell.degree + 1)
         first, second, third = (cell.values(axis) for axis in range(3))
         amount = cell.spread(arguments[5]) * cell.weights
-        for k in n:
+        points = range(cell.vector.count)
+        rows = [cell.across(first, point) for point in points]
+        for k in range(cell.degree + 1):
             in_plane = third[k] * amount
-            for j in n:
+            for j in range(cell.degree + 1):
                 in_row = in_plane * second[j]
-                for i in n:
-                    place, added = cell.pointer(i, j, k), (in_row * first[i]).total()
-                    cell.builder.store(cell.builder.fadd(cell.builder.load(place), added), place)
+                cell.add_row(j, k, _sum([rows[point] * cell.pick(in_row, point) for point in points]))
         return context.get_dummy_value()
 
     return types.void(order, address, start, change, strides, amount), _cell_code(write)

@@ -194,16 +194,18 @@ def project_adjoint(values, rays, limits, shift, voxel, order, main, first, last
     """
     real, data, size = padded.dtype.type, padded.ctypes.data, padded.itemsize
     place, local, crossed = _room(padded.shape)
+    cells, strides = _box(padded, len(order) - 1, 0)
+    low = (first if main == 0 else 0, first if main == 1 else 0, first if main == 2 else 0)
+    high = (last if main == 0 else cells[0], last if main == 1 else cells[1], last if main == 2 else cells[2])
     for view in range(values.shape[0]):
         for row in range(values.shape[1]):
             for column in range(values.shape[2]):
-                o, d, axis, length = _ray(rays[view], column, row, shift)
-                value = voxel * length * values[view, row, column]
-                if axis != main or value == 0.0:
+                o, d = _vector(rays[view], 0, column, row), _vector(rays[view], 1, column, row)
+                value = voxel * np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2) * values[view, row, column]
+                if _main(d) != main or value == 0.0:
                     continue
-                cells, strides = _box(padded, len(order) - 1, main)
-                high = (last, cells[1], cells[2])
-                count = walk(o, d, (first, 0, 0), high, strides, limits, place, local, crossed)
+                o = (o[0] + shift, o[1] + shift, o[2] + shift)
+                count = walk(o, d, low, high, strides, limits, place, local, crossed)
                 for n in range(count):
                     h = local[n, 1]
                     start = (real(local[n, 2]), real(local[n, 3]), real(local[n, 4]))
