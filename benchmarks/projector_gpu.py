@@ -72,7 +72,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
     parser.add_argument("--zarr", type=Path, help="folder on a fast disk: time FDK from store to store instead")
-    parser.add_argument("--tiling", type=_setting, action="append", default=[], help="NAME=NUMBER, see gpu.Tiling")
+    parser.add_argument(
+        "--tiling", type=_setting, action="append", default=[], help="NAME=NUMBER, of gpu_launch.Tiling"
+    )
     return parser.parse_args(arguments)
 
 

@@ -13,7 +13,7 @@ import torch
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.projectors import oracle
+from xrmflow.projectors import oracle, sensitivity
 from xrmflow.projectors.setup import Setup
 
 # Triton decides at import whether its kernels will be interpreted.
@@ -163,6 +163,22 @@ def test_results_keep_the_memory_order_of_the_kernels():
     assert gpu.backproject(image, setup, tiling=ONE).permute(1, 2, 0).is_contiguous()
 
 
+@pytest.mark.parametrize(("name", "tiling"), [("offset", MANY), ("tilted parallel", ONE)])
+def test_gradients_to_the_geometry_as_on_the_cpu(name, tiling):
+    """Float64, so that both take the same side of every kink of the interpolation."""
+    setup = _setup(name)
+    volume, projections = _random(setup, torch.float64)
+    found = gpu.rays_gradient(volume, projections, setup, tiling=ONE)
+    assert _difference(found, sensitivity.rays_gradient(volume, projections, setup)) < 1e-10
+    pairs = zip(
+        gpu.maps_gradient(projections, volume, setup, tiling=tiling),
+        sensitivity.maps_gradient(projections, volume, setup),
+        strict=True,
+    )
+    for found, truth in pairs:
+        assert _difference(found, truth) < 1e-10
+
+
 def test_slabs_on_several_devices():
     """Three slabs on two (pretended) devices give the same volume; each sees only the rows it needs."""
     setup = _setup("offset")
@@ -179,9 +195,9 @@ def test_slabs_on_several_devices():
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from xrmflow.projectors import gpu_adjoints, gpu_kernels
+from xrmflow.projectors import gpu_adjoints, gpu_kernels, gpu_slopes
 TYPES = {"rays": "*fp64", "matrices": "*fp64", "mains": "*i8", "axes": "*i8"}
-DATA = ("volume", "projections", "moved", "distances", "beams")
+DATA = ("volume", "projections", "moved", "distances", "beams", "sums")
 SIZES = dict(SIDE=8, PX=2, PY=2, PLACES=4, PIECES=1, LANES=32, PLANES=8)
 def check(kernel, **flags):
     names = [parameter.name for parameter in kernel.params]
@@ -190,6 +206,8 @@ def check(kernel, **flags):
     types |= dict.fromkeys(fixed, "constexpr")
     source = ASTSource(kernel, types, constexprs=fixed)
     compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": True})
+check(gpu_slopes.voxel_slopes)
+check(gpu_slopes.ray_slopes, CONE=True)
 for yes in (True, False):
     check(gpu_kernels.backproject, UPRIGHT=yes)
     check(gpu_adjoints.project_adjoint, CONE=not yes, LEVEL=yes)

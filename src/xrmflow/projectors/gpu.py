@@ -1,4 +1,4 @@
-"""The transform on NVIDIA GPUs: the four functions of `xrmflow.projectors.cpu` by Triton kernels.
+"""The transform on NVIDIA GPUs by Triton kernels: what `xrmflow.projectors.cpu` and `.sensitivity` are on the CPU.
 
 Same definitions, same `Setup`. Tensors stay on their device; data that lie on the CPU are uploaded, projections some
 views at a time, when a device is named. Volumes and projections are returned in the kernels' own memory order (z, and
@@ -7,61 +7,45 @@ rows, innermost) seen as (z, y, x) and (view, row, col): feeding them back costs
 Every sum has a fixed order and there are no atomic additions: the same input gives the same bits.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.projectors import gpu_adjoints, gpu_kernels
+from xrmflow.projectors import gpu_adjoints, gpu_kernels, gpu_slopes
+from xrmflow.projectors.gpu_launch import (
+    TILING,
+    Tiling,
+    blocks_of,
+    ceil_div,
+    chunks,
+    component,
+    inner_projections,
+    inner_volume,
+    main_axes,
+    moved_matrices,
+    new_projections,
+    new_volume,
+    on_device,
+    over_pixels,
+    over_voxels,
+    plane_distances,
+    views_with_rays,
+)
 from xrmflow.projectors.setup import Setup
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How the work is cut; nothing here changes results beyond rounding. Lengths are powers of two.
-
-    Attributes:
-        views: views in one launch of a kernel.
-        side: voxels along x and y that share a moved matrix; a multiple of places_x and places_y.
-        places_x, places_y: voxels along x and y in a program of a voxel-driven kernel.
-        places: detector columns in a program of a pixel-driven kernel.
-        pieces, lanes: their product is the number of z or rows in a program.
-        planes: planes through which a ray is followed in float32 from a position found in float64.
-        warps: of a program.
-    """
-
-    views: int = 32
-    side: int = 32
-    places_x: int = 4
-    places_y: int = 4
-    places: int = 8
-    pieces: int = 8
-    lanes: int = 32
-    planes: int = 64
-    warps: int = 4
-
-    def pieces_of(self, length: int, *, shared: bool) -> int:
-        """Pieces of `lanes` that programs take of so many z or rows; one where nothing is shared along them."""
-        return min(self.pieces, 1 << (_pieces(length, self.lanes) - 1).bit_length()) if shared else 1
-
-
-TILING = Tiling()
 
 
 def project(volume: Tensor, setup: Setup, *, device: torch.device | None = None, tiling: Tiling = TILING) -> Tensor:
     """Joseph line integrals, (view, row, col), of a volume (z, y, x), or of each volume of a batch."""
     if volume.ndim == 4:
         return torch.stack([project(one, setup, device=device, tiling=tiling) for one in volume])
-    inner = _inner_volume(volume, device)
+    inner = inner_volume(volume, device)
     kernel = gpu_kernels.project_level if setup.level else gpu_kernels.project_any
-    out = _new_projections(inner, setup)
-    for views, rays in _rays(setup, inner.device, tiling):
+    out = new_projections(inner, setup)
+    for views, rays in views_with_rays(setup, inner.device, tiling):
         mains = main_axes(rays, setup, level=setup.level)
-        _over_pixels(kernel, out[views], (inner, rays, mains), setup, tiling, shared=setup.level)
+        over_pixels(kernel, out[views], (inner, rays, mains), setup, tiling, shared=setup.level)
         out[views] *= plane_distances(rays, setup, out.dtype)
     return out.permute(0, 2, 1)
 
@@ -72,13 +56,13 @@ def project_adjoint(
     """Transpose of `project`: (view, row, col) to (z, y, x), or of a batch."""
     if projections.ndim == 4:
         return torch.stack([project_adjoint(one, setup, device=device, tiling=tiling) for one in projections])
-    volume = _new_volume(projections, setup, device)
-    for views, rays in _rays(setup, volume.device, tiling):
-        part = _inner_projections(projections[views], volume.device) * plane_distances(rays, setup, volume.dtype)
+    volume = new_volume(projections, setup, device)
+    for views, rays in views_with_rays(setup, volume.device, tiling):
+        part = inner_projections(projections[views], volume.device) * plane_distances(rays, setup, volume.dtype)
         mains = main_axes(rays, setup, level=setup.level)
         axes = torch.stack([(mains == axis).flatten(1).any(dim=1) for axis in range(3)], dim=1).to(torch.int8)
         beams = rays[:, [0, 4, 5] if setup.cone else [3, 1, 2]].reshape(-1, 9).to(volume.dtype).contiguous()
-        _over_voxels(
+        over_voxels(
             gpu_adjoints.project_adjoint, volume, part, (beams, mains, axes), setup, views, tiling,
             shared=setup.level, CONE=setup.cone, LEVEL=setup.level,
         )  # fmt: skip
@@ -91,7 +75,7 @@ def backproject(
     """Sum over views of projections (view, row, col) at each voxel's pixel, over U^2: (z, y, x); or of a batch."""
     if projections.ndim == 4:
         return torch.stack([backproject(one, setup, device=device, tiling=tiling) for one in projections])
-    volume = _new_volume(projections, setup, device)
+    volume = new_volume(projections, setup, device)
     add_backprojection(volume, projections, setup, slice(0, setup.geometry.views), tiling=tiling)
     return volume.permute(2, 0, 1)
 
@@ -108,11 +92,11 @@ def add_backprojection(
         views: which views of the scan.
         tiling: how to cut the work.
     """
-    for some in _chunks(projections.shape[0], tiling.views):
-        part = _inner_projections(projections[some], volume.device)
+    for some in chunks(projections.shape[0], tiling.views):
+        part = inner_projections(projections[some], volume.device)
         these = slice(views.start + some.start, views.start + some.stop)
-        distances = _on(setup.distances[these], volume.device).to(volume.dtype)
-        _over_voxels(
+        distances = on_device(setup.distances[these], volume.device).to(volume.dtype)
+        over_voxels(
             gpu_kernels.backproject, volume, part, (distances,), setup, these, tiling,
             shared=True, UPRIGHT=setup.upright,
         )  # fmt: skip
@@ -124,14 +108,88 @@ def backproject_adjoint(
     """Transpose of `backproject`: (z, y, x) to (view, row, col), or of a batch."""
     if volume.ndim == 4:
         return torch.stack([backproject_adjoint(one, setup, device=device, tiling=tiling) for one in volume])
-    inner = _inner_volume(volume, device)
+    inner = inner_volume(volume, device)
     kernel = gpu_adjoints.backproject_adjoint_upright if setup.upright else gpu_adjoints.backproject_adjoint_any
-    out = _new_projections(inner, setup)
-    for views, rays in _rays(setup, inner.device, tiling):
-        matrices, distances = (_on(table[views], inner.device) for table in (setup.matrices, setup.distances))
+    out = new_projections(inner, setup)
+    for views, rays in views_with_rays(setup, inner.device, tiling):
+        matrices, distances = (on_device(table[views], inner.device) for table in (setup.matrices, setup.distances))
         tables = (inner, rays, matrices, distances.to(inner.dtype), main_axes(rays, setup, level=setup.upright))
-        _over_pixels(kernel, out[views], tables, setup, tiling, shared=setup.upright)
+        over_pixels(kernel, out[views], tables, setup, tiling, shared=setup.upright)
     return out.permute(0, 2, 1)
+
+
+def rays_gradient(volume: Tensor, projections: Tensor, setup: Setup, *, tiling: Tiling = TILING) -> Tensor:
+    """Gradient (view, 6, 3) float64 of <project(volume), projections> to the rays, as on the CPU."""
+    inner = inner_volume(volume, None)
+    out = torch.zeros((setup.geometry.views, 6, 3), dtype=torch.float64, device=inner.device)
+    for views, rays in views_with_rays(setup, inner.device, tiling):
+        mains = main_axes(rays, setup, level=False)
+        sums = inner.new_empty((5, *mains.shape))
+        over_pixels(gpu_slopes.ray_slopes, sums, (inner, rays, mains), setup, tiling, shared=False)
+        part = inner_projections(projections[views], inner.device)
+        for n in range(len(rays)):
+            out[views.start + n] = _ray_chain(sums[:, n].double(), part[n].double(), mains[n].long(), rays[n], setup)
+    # Numbers that are zero in every scan with such a beam.
+    out[:, slice(1, 3) if setup.cone else slice(4, 6)] = 0
+    return out
+
+
+def _ray_chain(sums: Tensor, weights: Tensor, main: Tensor, ray: Tensor, setup: Setup) -> Tensor:
+    """From sums of slopes (5, col, row) to the gradient (6, 3) to one view's ray coefficients."""
+    value, by_p, by_q, by_tp, by_tq = sums
+    o, d = (torch.cat([component(ray[None], axis, setup, first=n) for axis in range(3)]) for n in (0, 3))
+    axes = torch.stack([main, (main + 1) % 3, (main + 2) % 3])
+    (om, _, _), (dm, dp, dq) = o.gather(0, axes), d.gather(0, axes)
+    squared = d.square().sum(dim=0)
+    length = weights * setup.grid.voxel_mm * squared.sqrt() / dm.abs()
+    away = ((main.new_tensor(setup.grid.shape[::-1]) - 1)[main] / 2 - om) / dm
+    by_direction = [by_tp / dm + away * by_p + value * dp / squared, by_tq / dm + away * by_q + value * dq / squared]
+    gradients = []
+    for p, q in ((by_p, by_q), by_direction):
+        turned = length * torch.stack([-(p * dp + q * dq) / dm, p, q])
+        gradients.append(torch.zeros_like(turned).scatter(0, axes, turned))
+    column = torch.arange(weights.shape[0], device=ray.device)[:, None]
+    row = torch.arange(weights.shape[1], device=ray.device)
+    return torch.stack([(part * by).sum(dim=(1, 2)) for part in gradients for by in (1.0, column, row)])
+
+
+def maps_gradient(
+    projections: Tensor, volume: Tensor, setup: Setup, *, tiling: Tiling = TILING
+) -> tuple[Tensor, Tensor]:
+    """Gradients (view, 3, 4), (view, 3) float64 of <backproject(projections), volume>, as on the CPU."""
+    inner = inner_volume(volume, None)
+    nz, ny, nx = setup.grid.shape
+    blocks, size = blocks_of(setup, tiling, tiling.pieces_of(nz, shared=True))
+    tiles = (blocks[0], ceil_div(ny, tiling.places_y), ceil_div(nx, tiling.places_x))
+    results = []
+    # Every tile has sums of its own for each view: few views at a time.
+    for views in chunks(setup.geometry.views, max(1, tiling.views // 4)):
+        part = inner_projections(projections[views], inner.device)
+        distances = on_device(setup.distances[views], inner.device).to(inner.dtype)
+        sums = inner.new_empty((*tiles, len(part), 4, 4))
+        over_voxels(gpu_slopes.voxel_slopes, inner, part, (distances, sums), setup, views, tiling, shared=True)
+        corners = moved_matrices(on_device(setup.matrices[views], inner.device), setup, blocks, size)[..., :2]
+        results.append(_map_chain(sums.double(), corners, size, tiling))
+    total = torch.cat(results)
+    return total[:, :3, [1, 2, 3, 0]], total[:, 3, [1, 2, 0]]
+
+
+def _map_chain(sums: Tensor, corners: Tensor, size: tuple[int, ...], tiling: Tiling) -> Tensor:
+    """From sums by tile (z, y, x, view, 4, 4) about their blocks' origins to those of the scan (view, 4, 4).
+
+    Columns of the last two dimensions: (column, row, depth, distance) by (1, x, y, z).
+    """
+    step = (size[0], tiling.places_y, tiling.places_x)
+    where = [
+        torch.arange(n, device=sums.device) * s // edge for n, s, edge in zip(sums.shape, step, size, strict=False)
+    ]
+    for axis, (block, edge) in enumerate(zip(where, size, strict=True)):
+        middle = (block * edge + edge // 2).reshape([-1 if n == axis else 1 for n in range(5)])
+        sums[..., 3 - axis] += middle * sums[..., 0]
+    z, y, x = torch.meshgrid(*where, indexing="ij")
+    corner = corners[:, z, y, x].permute(1, 2, 3, 0, 4)[..., None]
+    sums[..., 2, :] -= (corner * sums[..., :2, :]).sum(dim=-2)
+    return sums.sum(dim=(0, 1, 2))
 
 
 def backproject_slabs(
@@ -178,140 +236,3 @@ def rows_seen(setup: Setup) -> slice:
     image, last = row / depth, setup.geometry.rows - 1
     first, stop = np.clip([np.floor(image.min()), np.ceil(image.max())], 0, last).astype(int)
     return slice(int(first), int(stop) + 1)
-
-
-def _pieces(length: int, size: int) -> int:
-    return -(-length // size)
-
-
-def _chunks(length: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
-
-
-def _rays(setup: Setup, device: torch.device, tiling: Tiling) -> Iterator[tuple[slice, Tensor]]:
-    """Views of one launch after the other, with their rays on the device."""
-    for views in _chunks(setup.geometry.views, tiling.views):
-        yield views, _on(setup.rays[views], device)
-
-
-def _on(table: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(table)).to(device)
-
-
-def _inner_volume(volume: Tensor, device: torch.device | None) -> Tensor:
-    """(y, x, z)."""
-    return volume.detach().to(device or volume.device).permute(1, 2, 0).contiguous()
-
-
-def _inner_projections(projections: Tensor, device: torch.device) -> Tensor:
-    """(view, col, row)."""
-    return projections.detach().to(device).permute(0, 2, 1).contiguous()
-
-
-def _new_volume(projections: Tensor, setup: Setup, device: torch.device | None) -> Tensor:
-    nz, ny, nx = setup.grid.shape
-    return torch.zeros((ny, nx, nz), dtype=projections.dtype, device=device or projections.device)
-
-
-def _new_projections(inner: Tensor, setup: Setup) -> Tensor:
-    return inner.new_empty((setup.geometry.views, setup.geometry.cols, setup.geometry.rows))
-
-
-def _over_voxels(
-    kernel: Any, volume: Tensor, part: Tensor, tables: tuple[Tensor, ...], setup: Setup, views: slice, tiling: Tiling,
-    *, shared: bool, **flags: bool,
-) -> None:  # fmt: skip
-    """Launch a voxel-driven kernel that adds some views to a volume (y, x, z)."""
-    ny, nx, nz = volume.shape
-    pieces = tiling.pieces_of(nz, shared=shared)
-    size = (pieces * tiling.lanes, tiling.side, tiling.side)
-    blocks = tuple(_pieces(length, edge) for length, edge in zip((nz, ny, nx), size, strict=True))
-    moved = moved_matrices(_on(setup.matrices[views], volume.device), setup, blocks, size).to(volume.dtype)
-    programs = (_pieces(nx, tiling.places_x) * _pieces(ny, tiling.places_y), blocks[0])
-    with torch.cuda.device_of(volume):
-        kernel[programs](
-            volume, part, moved, *tables, part.shape[0], nx, ny, nz, *part.shape[1:], blocks[2], blocks[1],
-            SIDE=tiling.side, PX=tiling.places_x, PY=tiling.places_y, PIECES=pieces, LANES=tiling.lanes,
-            num_warps=tiling.warps, enable_fp_fusion=True, **flags,
-        )  # fmt: skip
-
-
-def _over_pixels(
-    kernel: Any, out: Tensor, tables: tuple[Tensor, ...], setup: Setup, tiling: Tiling, *, shared: bool
-) -> None:
-    """Launch a pixel-driven kernel that writes projections (view, col, row)."""
-    (views, cols, rows), (nz, ny, nx) = out.shape, setup.grid.shape
-    pieces = tiling.pieces_of(rows, shared=shared)
-    programs = (_pieces(cols, tiling.places), _pieces(rows, pieces * tiling.lanes), views)
-    with torch.cuda.device_of(out):
-        kernel[programs](
-            out, *tables, nx, ny, nz, cols, rows,
-            CONE=setup.cone, PLANES=tiling.planes, PIECES=pieces, PLACES=tiling.places, LANES=tiling.lanes,
-            num_warps=tiling.warps, enable_fp_fusion=True,
-        )  # fmt: skip
-
-
-def moved_matrices(matrices: Tensor, setup: Setup, blocks: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
-    """Projection matrices moved to an origin in each block of voxels and near its image, float64.
-
-    With voxel indices counted from the block's middle and pixels from (c0, r0), whole numbers on the detector, the map
-    voxel -> pixel is again a 3 x 4 matrix M' = [[1, 0, -c0], [0, 1, -r0], [0, 0, 1]] M [[1, middle], [0, 1]]. It is
-    exact for any (c0, r0); near the block's image its numbers stay small, so that float32 suffices to use it.
-
-    Args:
-        matrices: (view, 3, 4) float64, from `voxel_to_pixel`.
-        setup: scan and grid.
-        blocks: numbers of blocks along z, y, x.
-        size: voxels of a block along z, y, x.
-
-    Returns:
-        (view, block z, block y, block x, 16): c0, r0, then column, row and depth as (constant, x, y, z), two unused.
-    """
-    middles = [torch.arange(n).to(matrices) * s + s // 2 for n, s in zip(blocks, size, strict=True)]
-    origin = torch.stack(torch.meshgrid(*middles, indexing="ij")[::-1], dim=-1)
-    constant = torch.einsum("vrc,zyxc->vzyxr", matrices[:, :, :3], origin) + matrices[:, None, None, None, :, 3]
-    last = constant.new_tensor([setup.geometry.cols - 1, setup.geometry.rows - 1])
-    image = torch.nan_to_num(constant[..., :2] / constant[..., 2:], nan=0.0)
-    corner = torch.minimum(image.clamp(min=0.0), last).round()
-    table = constant.new_zeros((*constant.shape[:-1], 16))
-    table[..., :2] = corner
-    for n in range(3):
-        shift = corner[..., n, None] if n < 2 else 0.0
-        depth = torch.cat([constant[..., 2:], matrices[:, None, None, None, 2, :3].expand_as(constant)], dim=-1)
-        number = torch.cat([constant[..., n, None], matrices[:, None, None, None, n, :3].expand_as(constant)], dim=-1)
-        table[..., 2 + 4 * n : 6 + 4 * n] = number - shift * depth
-    return table
-
-
-def main_axes(rays: Tensor, setup: Setup, *, level: bool) -> Tensor:
-    """Axis that each ray is closest to, x before y before z where equal: (view, col, row), int8.
-
-    With `level` only x and y are considered, and upright detectors assumed: (view, col).
-
-    Computed once in float64, so that a ray between two axes has the same axis in the forward transform and its adjoint.
-    """
-    if level:
-        column = torch.arange(setup.geometry.cols, dtype=rays.dtype, device=rays.device)[:, None]
-        direction = rays[:, None, 3, :2] + column * rays[:, None, 4, :2]
-        return direction.abs().argmax(dim=-1).to(torch.int8)
-    # One view at a time: float64 for a chunk of them would take gigabytes.
-    return torch.cat([_main_axis(*(_directions(ray, axis, setup).abs() for axis in range(3))) for ray in rays.split(1)])
-
-
-def _main_axis(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return torch.where((x >= y) & (x >= z), 0, torch.where(y >= z, 1, 2)).to(torch.int8)
-
-
-def plane_distances(rays: Tensor, setup: Setup, dtype: torch.dtype) -> Tensor:
-    """Length in mm of each ray between two planes across its main axis: (view, col, row)."""
-    x, y, z = (_directions(rays.to(dtype), axis, setup) for axis in range(3))
-    longest = torch.maximum(torch.maximum(x.abs(), y.abs()), z.abs())
-    return (x.square() + y.square() + z.square()).sqrt_().div_(longest).mul_(setup.grid.voxel_mm)
-
-
-def _directions(rays: Tensor, axis: int, setup: Setup) -> Tensor:
-    """One component of the directions of the rays, (view, col, row)."""
-    column = torch.arange(setup.geometry.cols, dtype=rays.dtype, device=rays.device)[:, None]
-    row = torch.arange(setup.geometry.rows, dtype=rays.dtype, device=rays.device)
-    start, per_column, per_row = rays[:, 3:, axis, None, None].unbind(dim=1)
-    return start + column * per_column + row * per_row
