@@ -122,3 +122,12 @@ def test_a_signal_ends_a_stage_in_one_line_and_leaves_no_half_store(tmp_path):
     assert running.returncode == 143
     assert said.splitlines()[-1].startswith("error: fdk: ended from outside (SIGTERM: time limit, preemption")
     assert [file.name for file in tmp_path.iterdir()] == [".volume.zarr.lock"]
+
+
+def test_the_memory_a_stage_reports_is_its_own_and_not_its_parents():
+    """A process forked off a large one has held all of that for a moment."""
+    held = b"x" * 300_000_000
+    code = "from xrmflow import cli; print(cli._peak_mb())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10 < float(said) < 200
+    del held
