@@ -1,9 +1,9 @@
 """Line integrals of a B-spline volume along any rays: lines of response, list-mode events, single beams.
 
-    p = integral of f along the ray, f(x) = sum_k c_k B(x - k), B the tensor-product B-spline of degree 0, 1, 2 or 3
+    p = integral of f along the ray, mm        f(x) = sum_k c_k B(x - k), x and k in voxels
 
-in each voxel's own unit of length, with the coefficients c on the voxel grid and zero outside it. The integral is
-exact (Gauss's rule in every cell between knot planes), and so are its gradients: to the coefficients by the
+with B the tensor-product B-spline of degree 0, 1, 2 or 3 and coefficients c on the voxel grid, zero outside it. The
+integral is exact (Gauss's rule in every cell between knot planes), and so are its gradients: to the coefficients by the
 transposed kernel, to origin and direction of every ray by dp/d origin = int grad f dt, dp/d direction = int t grad f
 dt (arXiv 2606.21405). They are continuous from degree 2 on. `xrmflow.projectors.splines` is the same for a scan.
 """
