@@ -111,19 +111,22 @@ def test_gradients_to_every_vector_equal_the_oracle(operator, name, dtype, limit
     assert_gradients_equal_the_oracle(operator, SCANS[name], GRID, dtype, limit)
 
 
-@cache
-def tall(roll_deg):
-    return lambda: scan(views=2, rows=61, roll_deg=roll_deg)
+TALL = {
+    "upright": lambda: scan(views=2, rows=61),
+    "upside-down": lambda: scan(views=2, rows=61, roll_deg=180.0),
+    "turned": lambda: scan(views=2, rows=61, roll_deg=2.0, tilt_deg=3.0, slant_deg=1.0),
+    "turned-parallel": lambda: scan("parallel", views=2, rows=61, roll_deg=2.0, tilt_deg=3.0, slant_deg=1.0),
+}
 
 
 @OPERATORS
-@pytest.mark.parametrize("roll_deg", [0.0, 180.0])
+@pytest.mark.parametrize("name", TALL)
 @pytest.mark.parametrize("voxel_mm", [0.2, 0.8, 2.5])
 @TYPES
-def test_gradients_of_tall_columns_equal_the_oracle(operator, roll_deg, voxel_mm, dtype, limit):
+def test_gradients_of_tall_columns_equal_the_oracle(operator, name, voxel_mm, dtype, limit):
     """Columns long enough for vector registers, at pitches below one, about one, and too large for them."""
     grid = VolumeGrid((83, 5, 4), voxel_mm, (0.3, 0.2, -0.4))
-    assert_gradients_equal_the_oracle(operator, tall(roll_deg), grid, dtype, limit)
+    assert_gradients_equal_the_oracle(operator, TALL[name], grid, dtype, limit)
 
 
 @OPERATORS

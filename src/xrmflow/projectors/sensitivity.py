@@ -14,12 +14,15 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from xrmflow.projectors.columns import MARGIN, TILE, _inside, _path
-from xrmflow.projectors.pixelwise import _at, _main, _planes, _seen
-from xrmflow.projectors.resample import LANES, PERMUTE, fits_registers
+from xrmflow.projectors.columns import MARGIN, _inside, _path
+from xrmflow.projectors.cpu import _bounds
+from xrmflow.projectors.lanes import LANES
+from xrmflow.projectors.pixelwise import _at, _main, _planes
+from xrmflow.projectors.resample import MIN_LENGTH, PERMUTE, TILE, fits_registers
 from xrmflow.projectors.setup import Setup
-from xrmflow.projectors.slopes import SUMS, slopes_permuted, slopes_plain
+from xrmflow.projectors.slopes import SUMS, slopes_bent, slopes_permuted, slopes_plain
 from xrmflow.projectors.threads import in_pieces
+from xrmflow.projectors.tilted import _all_seen, _behind, _crossing
 
 FAST = {"contract", "nsz", "arcp", "reassoc"}
 # Pieces that rows of voxels are cut into: fixed, because sums of pieces must not depend on the number of threads.
@@ -35,18 +38,25 @@ def rays_gradient(volume: Tensor, projections: Tensor, setup: Setup) -> Tensor:
         setup: the scan and the grid.
 
     Returns:
-        (view, 6, 3) float64, in the order of `pixel_rays`.
+        (view, 6, 3) float64, in the order of `pixel_rays`; zero for those of its numbers that are zero in every scan
+        with such a beam.
     """
     padded = _padded(volume.detach().permute(1, 2, 0), MARGIN)
     data = projections.detach()
     sums = np.zeros((setup.geometry.views, 6, 3))
+    bounds = _bounds(padded, setup)
     kernel = _level_rays if setup.level else _rays
 
     def work(start: int, stop: int) -> None:
         weights = np.ascontiguousarray(data[start:stop].numpy().transpose(0, 2, 1))
-        kernel(padded, weights, setup.rays[start:stop], setup.cone, setup.grid.voxel_mm, sums[start:stop])
+        scan = setup.cone, setup.grid.voxel_mm, sums[start:stop]
+        if bounds is None:
+            kernel(padded, weights, setup.rays[start:stop], *scan)
+        else:
+            _bent_rays(padded, weights, setup.rays[start:stop], bounds[start:stop], *scan)
 
     in_pieces(work, setup.geometry.views)
+    sums[:, slice(1, 3) if setup.cone else slice(4, 6)] = 0
     return torch.from_numpy(sums)
 
 
@@ -153,55 +163,88 @@ def _rays(volume, weights, rays, forward_only, voxel, sums):
                 _add_ray(sums[view], column, row, by_origin, by_direction)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _add_slopes(part, source, at, height, g, k, c, r, w, c_middle, r_middle):
+    """Add to `part` what one position contributes to the sums of `slopes_bent`; returns the value there."""
+    real, scale = source.dtype.type, 1.0 / w
+    column, row = c * scale, r * scale
+    p, q = np.int64(column), np.int64(row)
+    fc, fr = real(column - p), real(row - q)
+    n = at + p * height + q
+    slope_low, slope_high = source[n + 1] - source[n], source[n + height + 1] - source[n + height]
+    a, b = source[n] + fr * slope_low, source[n + height] + fr * slope_high
+    by_c, by_r = g * scale * (b - a), g * scale * (slope_low + fc * (slope_high - slope_low))
+    outward = by_c * (column - c_middle) + by_r * (row - r_middle)
+    value = a + fc * (b - a)
+    part[0] += by_c
+    part[1] += k * by_c
+    part[2] += by_r
+    part[3] += k * by_r
+    part[4] += outward
+    part[5] += k * outward
+    part[6] += g * value
+    return value
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _from_middles(part, k_middle, c_middle, r_middle):
+    """Gradients to (c, cz, r, rz, w, wz), without margins, from the sums about a middle."""
+    c, r = part[0], part[2]
+    ck, rk = part[1] + k_middle * c, part[3] + k_middle * r
+    w, wk = part[4] + c_middle * c + r_middle * r, part[5] + c_middle * part[1] + r_middle * part[3]
+    return c, ck, r, rk, -w, -(wk + k_middle * w)
+
+
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _maps(columns, volume, matrices, distances, sums, row_first, row_last):
     """Add to sums (view, 12 + 3); columns (view, col, row, padded), volume (y, x, z, unpadded): voxel by voxel."""
     views, width, height = columns.shape
+    cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
     nx, nz = volume.shape[1], volume.shape[2]
-    real, middle = columns.dtype.type, 0.5 * (volume.shape[2] - 1)
+    flat, part, values = columns.reshape(columns.size), np.zeros(SUMS), np.zeros(nz, columns.dtype)
+    permute = PERMUTE and columns.itemsize == 4 and height >= MIN_LENGTH
+    data, source, to, out = columns.ctypes.data, volume.ctypes.data, values.ctypes.data, part.ctypes.data
     for j in range(row_first, row_last):
-        for i in range(nx):
-            source = volume[j, i]
+        for tile in range(0, nx, TILE):
+            values[:] = 0
             for view in range(views):
-                m = matrices[view]
-                c, cz = m[0, 0] * i + m[0, 1] * j + m[0, 3], m[0, 2]
-                r, rz = m[1, 0] * i + m[1, 1] * j + m[1, 3], m[1, 2]
-                w, wz = m[2, 0] * i + m[2, 1] * j + m[2, 3], m[2, 2]
-                first, last = _seen(c, cz, r, rz, w, wz, width - 2 * MARGIN, height - 2 * MARGIN, nz)
-                flat = columns[view].reshape(width * height)
-                value, by_c, by_r, by_w = real(0), real(0), real(0), real(0)
-                by_kc, by_kr, by_kw = real(0), real(0), real(0)
-                for k in range(first, last):
-                    scale = 1.0 / (w + k * wz)
-                    column, row = (c + k * cz) * scale, (r + k * rz) * scale
-                    p, q = np.int32(column + MARGIN), np.int32(row + MARGIN)
-                    fc, fr = real(column + MARGIN - p), real(row + MARGIN - q)
-                    n = p * height + q
-                    at_low, at_high = flat[n + 1] - flat[n], flat[n + height + 1] - flat[n + height]
-                    a, b = flat[n] + fr * at_low, flat[n + height] + fr * at_high
-                    here, from_middle = source[k], real(k - middle)
-                    slope_c, slope_r = (
-                        here * real(scale) * (b - a),
-                        here * real(scale) * (at_low + fc * (at_high - at_low)),
-                    )
-                    slope_w = slope_c * real(column) + slope_r * real(row)
-                    value += here * (a + fc * (b - a))
-                    by_c += slope_c
-                    by_r += slope_r
-                    by_w -= slope_w
-                    by_kc += from_middle * slope_c
-                    by_kr += from_middle * slope_r
-                    by_kw -= from_middle * slope_w
-                distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
-                weight = 1.0 / distance**2
-                total = sums[view]
-                _add_row(total, 0, i, j, weight * by_c, weight * (by_kc + middle * by_c))
-                _add_row(total, 4, i, j, weight * by_r, weight * (by_kr + middle * by_r))
-                _add_row(total, 8, i, j, weight * by_w, weight * (by_kw + middle * by_w))
-                by_distance = -2.0 * weight * value / distance
-                total[12] += i * by_distance
-                total[13] += j * by_distance
-                total[14] += by_distance
+                m, total, at = matrices[view], sums[view], view * width * height
+                w0, wz = m[2, 1] * j + m[2, 3], m[2, 2]
+                c0, cz = m[0, 1] * j + m[0, 3], m[0, 2]
+                r0, rz = m[1, 1] * j + m[1, 3], m[1, 2]
+                for i in range(tile, min(tile + TILE, nx)):
+                    c, r, w = m[0, 0] * i + c0, m[1, 0] * i + r0, m[2, 0] * i + w0
+                    first, last = _all_seen(c, cz, r, rz, w, wz, cols, rows, nz)
+                    if first >= last:
+                        continue
+                    k = 0.5 * (first + last - 1)
+                    c_middle, r_middle = (c + k * cz) / (w + k * wz), (r + k * rz) / (w + k * wz)
+                    c, r, part[:] = c + MARGIN * w, r + MARGIN * w, 0.0
+                    dc, dr, c_at, r_at = cz + MARGIN * wz, rz + MARGIN * wz, c_middle + MARGIN, r_middle + MARGIN
+                    if permute:
+                        by, s = source + 4 * ((j * nx + i) * nz + first), first
+                        first += slopes_bent(
+                            out, to, by, last - s, data + 4 * at, height,
+                            c + s * dc, dc, r + s * dr, dr, w + s * wz, wz, s - k, c_at, r_at,
+                        )  # fmt: skip
+                    for n in range(first, last):
+                        g, a, b, d = volume[j, i, n], c + n * dc, r + n * dr, w + n * wz
+                        _add_slopes(part, flat, at, height, g, n - k, a, b, d, c_at, r_at)
+                    by_c, by_ck, by_r, by_rk, by_w, by_wk = _from_middles(part, k, c_middle, r_middle)
+                    distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
+                    weight = 1.0 / (distance * distance)
+                    _add_row(total, 0, i, j, weight * by_c, weight * by_ck)
+                    _add_row(total, 4, i, j, weight * by_r, weight * by_rk)
+                    _add_row(total, 8, i, j, weight * by_w, weight * by_wk)
+                    _add_distance(total, i, j, -2.0 * weight * part[6] / distance)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_distance(total, i, j, by_distance):
+    """Add to the gradient of the distances."""
+    total[12] += i * by_distance
+    total[13] += j * by_distance
+    total[14] += by_distance
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -358,7 +401,111 @@ def _upright_maps(columns, volume, matrices, distances, sums, row_first, row_las
                     _add_row(
                         total, 8, i, j, -(column * c + start * r + step * kr), -(column * kc + start * kr + step * kkr)
                     )
-                    by_distance = -2.0 * v / distance
-                    total[12] += i * by_distance
-                    total[13] += j * by_distance
-                    total[14] += by_distance
+                    _add_distance(total, i, j, -2.0 * v / distance)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _bent_rays(volume, weights, rays, bounds, forward_only, voxel, sums):
+    """`_rays` sixteen rays at a time, as `tilted.project` follows them; `bounds` are from `tilted.main_rows`."""
+    cols, rows = weights.shape[1], weights.shape[2]
+    sizes = (volume.shape[1] - 2 * MARGIN, volume.shape[0] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN)
+    strides = (volume.shape[2], volume.shape[1] * volume.shape[2])
+    values, lengths = np.zeros(rows, volume.dtype), np.zeros(rows + LANES, volume.dtype)
+    part, total, flat = np.zeros(SUMS), np.zeros(10), volume.reshape(volume.size)
+    data, to, by, out = volume.ctypes.data, values.ctypes.data, lengths.ctypes.data, part.ctypes.data
+    permute = strides[0] >= MIN_LENGTH
+    for view in range(weights.shape[0]):
+        ray = rays[view]
+        for column in range(cols):
+            a, b = bounds[view, column]
+            _lengths(ray, column, a, b, voxel, weights[view, column], lengths)
+            values[:] = 0
+            for third in range(3):
+                # Rays closer to y are those before and behind the ones closer to x.
+                main, begin, end = (0, a, b) if third == 0 else (1, 0, a) if third == 1 else (1, b, rows)
+                if begin >= end:
+                    continue
+                total[:] = 0
+                height, pitch = strides[1 - main], strides[main]
+                for plane in range(sizes[main]):
+                    c, cz, w, wz = _crossing(ray, column, begin, 1 - main, main, plane)
+                    r, rz, _, _ = _crossing(ray, column, begin, 2, main, plane)
+                    first, last = _all_seen(c, cz, r, rz, w, wz, sizes[1 - main], sizes[2], end - begin)
+                    if first >= last or (forward_only and _behind(ray, column, begin, main, plane)):
+                        continue
+                    at, k = (plane + MARGIN) * pitch, 0.5 * (first + last - 1)
+                    c_middle, r_middle = (c + k * cz) / (w + k * wz), (r + k * rz) / (w + k * wz)
+                    c, r, part[:] = c + MARGIN * w, r + MARGIN * w, 0.0
+                    dc, dr, c_at, r_at = cz + MARGIN * wz, rz + MARGIN * wz, c_middle + MARGIN, r_middle + MARGIN
+                    if permute:
+                        n, s = begin + first, first
+                        first += slopes_bent(
+                            out, to + 4 * n, by + 4 * n, last - s, data + 4 * at, height,
+                            c + s * dc, dc, r + s * dr, dr, w + s * wz, wz, s - k, c_at, r_at,
+                        )  # fmt: skip
+                    for n in range(first, last):
+                        g, x, y, d = lengths[begin + n], c + n * dc, r + n * dr, w + n * wz
+                        values[begin + n] += _add_slopes(part, flat, at, height, g, n - k, x, y, d, c_at, r_at)
+                    by_c, by_ck, by_r, by_rk, by_w, by_wk = _from_middles(part, k, c_middle, r_middle)
+                    for n, x in enumerate((by_c, by_ck, by_r, by_rk)):
+                        total[n] += x
+                        total[4 + n] += x * plane
+                    total[8] += by_w
+                    total[9] += by_wk
+                _add_crossings(sums[view], ray, column, begin, main, total)
+            _add_lengths(sums[view], ray, column, a, b, values, lengths)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _lengths(ray, column, a, b, voxel, weights, lengths):
+    """Weights of a column's rays times their length between planes; rows a to b are closer to x than to y."""
+    for row in range(len(weights)):
+        d = _at(ray, 3, column, row)
+        main = abs(d[0]) if a <= row < b else abs(d[1])
+        lengths[row] = weights[row] * voxel * np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2) / main
+
+
+@njit(nogil=True, cache=True)
+def _add_lengths(sums, ray, column, a, b, values, lengths):
+    """Add the gradient of the lengths between planes."""
+    none, change = np.zeros(3), np.zeros(3)
+    for row in range(len(values)):
+        d, y = _at(ray, 3, column, row), np.float64(values[row]) * lengths[row]
+        main = 0 if a <= row < b else 1
+        x = y / (d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
+        change[0], change[1], change[2] = x * d[0], x * d[1], x * d[2]
+        change[main] -= y / d[main]
+        _add_ray(sums, column, row, none, change)
+
+
+@njit(nogil=True, cache=True)
+def _add_crossings(sums, ray, column, begin, main, total):
+    """Add the gradient of where rays cross planes: `tilted._crossing` backwards, summed over the planes.
+
+    `total` holds the gradients to c, cz, r, rz, then the same times the plane, then those to w, wz.
+    """
+    o, d = _at(ray, 0, column, begin), _at(ray, 3, column, begin)
+    om, omr, dm, dmr = o[main], ray[2, main], d[main], ray[5, main]
+    sign = 1.0 if dm > 0.0 else -1.0
+    main_o, main_or, main_d, main_dr = 0.0, 0.0, total[8], total[9]
+    for number in range(2):
+        n, axis = 2 * number, 1 - main if number == 0 else 2
+        x, xk, xp, xkp = total[n], total[n + 1], total[n + 4] - om * total[n], total[n + 5] - om * total[n + 1]
+        by_o, by_or = x * dm + xk * dmr, xk * dm
+        by_d, by_dr = xp - xk * omr, xkp
+        main_o -= x * d[axis] + xk * ray[5, axis]
+        main_or -= xk * d[axis]
+        main_d += x * o[axis] + xk * ray[2, axis]
+        main_dr += xk * o[axis]
+        _add_coefficients(sums, 0, axis, column, begin, sign * by_o, sign * by_or)
+        _add_coefficients(sums, 3, axis, column, begin, sign * by_d, sign * by_dr)
+    _add_coefficients(sums, 0, main, column, begin, sign * main_o, sign * main_or)
+    _add_coefficients(sums, 3, main, column, begin, sign * main_d, sign * main_dr)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_coefficients(sums, n, axis, column, begin, one, by_row):
+    """Add the gradients to a column's vector at row `begin` and to its change with the row."""
+    sums[n, axis] += one
+    sums[n + 1, axis] += column * one
+    sums[n + 2, axis] += begin * one + by_row

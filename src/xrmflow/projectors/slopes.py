@@ -16,7 +16,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xrmflow.projectors.resample import LANES
+from xrmflow.projectors.lanes import LANES, _Vectors
+from xrmflow.projectors.resample import MAX_BEND
 
 SUMS = 8
 
@@ -69,96 +70,171 @@ def slopes_plain(sums, values, weights, count, flat, a, b, share, start, step, k
 def slopes_permuted(typingctx, sums, values, weights, count, a, b, share, start, step, k_first):
     """The same for float32 given by address, at pitches and lengths that `fits_registers`.
 
-    LANES values behind the last ones of `values` and `weights` must exist, and keep their value.
+    LANES values behind the last one of `weights` must exist.
     """
     f32, f64, i32, i64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
-    floats, integers = ir.VectorType(f32, LANES), ir.VectorType(i32, LANES)
 
     def generate(context, builder, signature, arguments):
         sums, values, weights, count, a, b, share, start, step, k_first = arguments
-
-        def at(address):
-            return builder.inttoptr(address, floats.as_pointer())
-
-        def load(address):
-            value = builder.load(at(address))
-            value.align = 4
-            return value
-
-        def spread(scalar, kind=floats):
-            undefined = ir.Constant(kind, ir.Undefined)
-            one = builder.insert_element(undefined, scalar, ir.Constant(i32, 0))
-            return builder.shuffle_vector(one, undefined, ir.Constant(integers, [0] * LANES))
-
-        def add(x, y):
-            return builder.fadd(x, y, flags=("contract",))
-
-        def times(x, y):
-            return builder.fmul(x, y, flags=("contract",))
+        v = _Vectors(builder)
+        zero, none = v.constant(0.0), ir.Constant(f64, 0.0)
 
         def shifted(address, number):
             return builder.add(address, builder.mul(number, ir.Constant(i64, 4)))
 
-        def pick(index, near, far):
-            return builder.call(permute, [near, index, far])
-
-        def add_pairs(x, y):
-            """The sums of neighbouring lanes, those of x before those of y."""
-            even, odd = (ir.Constant(integers, list(range(first, 2 * LANES, 2))) for first in (0, 1))
-            return add(builder.shuffle_vector(x, y, even), builder.shuffle_vector(x, y, odd))
-
-        permute = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(floats, [floats, integers, floats]), "llvm.x86.avx512.vpermi2var.ps.512"
-        )
-        lanes = ir.Constant(floats, [float(lane) for lane in range(LANES)])
-        zero = ir.Constant(floats, [0.0] * LANES)
         back = builder.fmul(step, ir.Constant(f64, float(LANES - 1)))
-        back = builder.select(builder.fcmp_ordered("<", back, ir.Constant(f64, 0.0)), back, ir.Constant(f64, 0.0))
-        ramp = times(spread(builder.fptrunc(step, f32)), lanes)
+        back = builder.select(builder.fcmp_ordered("<", back, none), back, none)
+        ramp = v.times(v.spread(builder.fptrunc(step, f32)), v.numbers)
         totals = [cgutils.alloca_once_value(builder, zero) for _ in range(6)]
         groups = builder.udiv(builder.add(count, ir.Constant(i64, LANES - 1)), ir.Constant(i64, LANES))
         with cgutils.for_range(builder, groups, intp=i64) as loop:
             done = builder.mul(loop.index, ir.Constant(i64, LANES))
             position = builder.fadd(start, builder.fmul(builder.sitofp(done, f64), step))
             lowest = builder.fadd(position, back)
-            lowest = builder.select(
-                builder.fcmp_ordered(">", lowest, ir.Constant(f64, 0.0)), lowest, ir.Constant(f64, 0.0)
-            )
-            base = builder.fptosi(lowest, i64)
+            base = builder.fptosi(builder.select(builder.fcmp_ordered(">", lowest, none), lowest, none), i64)
             offset = builder.fptrunc(builder.fsub(position, builder.sitofp(base, f64)), f32)
-            where = add(spread(offset), ramp)
-            index = builder.fptosi(where, integers)
-            following = builder.add(index, ir.Constant(integers, [1] * LANES))
-            f = builder.fsub(where, builder.sitofp(index, floats))
-            left = builder.trunc(builder.sub(count, done), i32)
-            wanted = builder.icmp_signed("<", ir.Constant(integers, list(range(LANES))), spread(left, integers))
+            index, f = v.split(v.add(v.spread(offset), ramp))
             # Two registers of each column, their difference, and the mix.
-            column_a = [load(shifted(a, builder.add(base, ir.Constant(i64, n)))) for n in (0, LANES)]
-            column_b = [load(shifted(b, builder.add(base, ir.Constant(i64, n)))) for n in (0, LANES)]
-            difference = [builder.fsub(y, x) for x, y in zip(column_a, column_b, strict=True)]
-            mix = [add(x, times(spread(share), d)) for x, d in zip(column_a, difference, strict=True)]
-            first = pick(index, *mix)
-            slope = builder.fsub(pick(following, *mix), first)
-            value = add(first, times(f, slope))
-            first = pick(index, *difference)
-            across = add(first, times(f, builder.fsub(pick(following, *difference), first)))
-            before = load(shifted(values, done))
-            builder.store(builder.select(wanted, add(before, value), before), at(shifted(values, done))).align = 4
-            g = builder.select(wanted, load(shifted(weights, done)), zero)
-            k = add(spread(builder.fptrunc(builder.fadd(k_first, builder.sitofp(done, f64)), f32)), lanes)
-            gk = builder.fmul(g, k)
-            terms = [(g, across), (gk, across), (g, slope), (gk, slope), (builder.fmul(gk, k), slope), (g, value)]
+            column_a, column_b = ([v.load(shifted(x, base), n) for n in (0, LANES)] for x in (a, b))
+            difference = [v.minus(y, x) for x, y in zip(column_a, column_b, strict=True)]
+            mix = [v.add(x, v.times(v.spread(share), d)) for x, d in zip(column_a, difference, strict=True)]
+            first = v.pick(mix[0], mix[1], index)
+            slope = v.minus(v.pick(mix[0], mix[1], index, 1), first)
+            value = v.add(first, v.times(f, slope))
+            first = v.pick(difference[0], difference[1], index)
+            across = v.add(first, v.times(f, v.minus(v.pick(difference[0], difference[1], index, 1), first)))
+            wanted = v.below(builder.trunc(builder.sub(count, done), i32))
+            v.add_to(shifted(values, done), value, wanted)
+            g = builder.select(wanted, v.load(shifted(weights, done)), zero)
+            k = v.add(v.spread(builder.fptrunc(builder.fadd(k_first, builder.sitofp(done, f64)), f32)), v.numbers)
+            gk = v.times(g, k)
+            terms = [(g, across), (gk, across), (g, slope), (gk, slope), (v.times(gk, k), slope), (g, value)]
             for total, (x, y) in zip(totals, terms, strict=True):
-                builder.store(add(builder.load(total), times(x, y)), total)
-        tree = [*map(builder.load, totals), zero, zero]
-        while len(tree) > 1:
-            tree = [add_pairs(x, y) for x, y in zip(tree[::2], tree[1::2], strict=True)]
-        result = add_pairs(tree[0], zero)
-        eight = builder.shuffle_vector(result, result, ir.Constant(ir.VectorType(i32, SUMS), list(range(SUMS))))
-        builder.store(eight, builder.inttoptr(sums, ir.VectorType(f32, SUMS).as_pointer())).align = 4
+                builder.store(v.add(builder.load(total), v.times(x, y)), total)
+        eight = _lane_sums(builder, [*map(builder.load, totals), zero, zero])
+        builder.store(eight, builder.inttoptr(sums, eight.type.as_pointer())).align = 4
         return context.get_dummy_value()
 
     address, real = types.intp, types.float32
     return types.void(
         address, address, address, types.int64, address, address, real, types.float64, types.float64, types.float64
     ), generate
+
+
+@njit(nogil=True, inline="always")
+def slopes_bent(sums, values, weights, count, data, height, c, cz, r, rz, w, wz, k_first, c_middle, r_middle):
+    """The same along a straight line through space, seen in perspective: see `add_bent` in `resample`; float32.
+
+    With V the array at column (c + k cz) / (w + k wz), row (r + k rz) / (w + k wz), adds V to `values`, and to `sums`
+
+        [0, 1]  of g, g k times dV/dcolumn / (w + k wz)
+        [2, 3]  likewise of dV/drow
+        [4, 5]  likewise of dV/dcolumn (column - c_middle) + dV/drow (row - r_middle)
+        [6]     of g V
+
+    Args:
+        sums: address of SUMS float64.
+        values: address of the outputs.
+        weights: address of g; LANES values behind the last one must exist.
+        count: number of positions.
+        data: address of the array (column, row), with a row and a column of zeros around what is seen.
+        height: values from one column to the next.
+        c, cz, r, rz, w, wz: position and perspective of the first one, and their changes.
+        k_first: k of the first one in the sums.
+        c_middle, r_middle: place on the array.
+
+    Returns:
+        How many positions were done before sixteen did not fit into registers.
+    """
+    for k in range(0, count, LANES):
+        scale = 1.0 / (w + k * wz)
+        column, row, bend = (c + k * cz) * scale, (r + k * rz) * scale, wz * scale
+        column_slope, row_slope = (cz - column * wz) * scale, (rz - row * wz) * scale
+        end = min(LANES, count - k) - 1
+        along = end / (1.0 + end * bend)
+        last_column, last_row = column + column_slope * along, row + row_slope * along
+        left, low = np.int64(min(column, last_column)), np.int64(min(row, last_row))
+        if abs(bend) > MAX_BEND or np.int64(max(row, last_row)) - low > 2 * LANES - 2:
+            return k
+        number = np.int64(max(column, last_column)) + 2 - left
+        line = (
+            np.float32(column - left),
+            np.float32(column_slope),
+            np.float32(row - low),
+            np.float32(row_slope),
+            np.float32(bend),
+            np.float32(scale),
+            np.float32(left - c_middle),
+            np.float32(low - r_middle),
+            np.float32(k_first + k),
+        )
+        at = data + 4 * (left * height + low)
+        _bent_sixteen(sums, values + 4 * k, weights + 4 * k, np.int32(count - k), at, 4 * height, number, line)  # type: ignore[call-arg]
+    return count
+
+
+@intrinsic
+def _bent_sixteen(typingctx, sums, values, weights, count, data, apart, columns, line):
+    """Sixteen positions of `slopes_bent`; `line` holds its float32 numbers, counted from where `data` points to."""
+
+    def generate(context, builder, signature, arguments):
+        sums, values, weights, count, data, apart, columns, line = arguments
+        v = _Vectors(builder)
+        c, cz, r, rz, bend, scale, c_from, r_from, k_first = cgutils.unpack_tuple(builder, line)
+        inverse = v.inverse(v.times(v.spread(bend), v.numbers))
+        along = v.times(v.numbers, inverse)
+        column, row = v.line(c, cz, along), v.line(r, rz, along)
+        (left, share_c), (index, share_r) = v.split(column), v.split(row)
+        # Value and slope along the row in the columns before and behind each position.
+        found = [cgutils.alloca_once_value(builder, v.constant(0.0)) for _ in range(4)]
+        with cgutils.for_range(builder, columns) as loop:
+            address = builder.add(data, builder.mul(loop.index, apart))
+            near, far = v.load(address), v.load(address, LANES)
+            value = v.pick(near, far, index)
+            slope = v.minus(v.pick(near, far, index, 1), value)
+            value = v.add(value, v.times(share_r, slope))
+            number = builder.trunc(loop.index, ir.IntType(32))
+            for side, (at_value, at_slope) in enumerate((found[:2], found[2:])):
+                here = builder.icmp_signed("==", left, v.spread(builder.sub(number, ir.Constant(number.type, side))))
+                builder.store(builder.select(here, value, builder.load(at_value)), at_value)
+                builder.store(builder.select(here, slope, builder.load(at_slope)), at_slope)
+        value, slope, next_value, next_slope = map(builder.load, found)
+        by_column = v.minus(next_value, value)
+        by_row = v.add(slope, v.times(share_c, v.minus(next_slope, slope)))
+        value = v.add(value, v.times(share_c, by_column))
+        wanted = v.below(count)
+        v.add_to(values, value, wanted)
+        g = builder.select(wanted, v.load(weights), v.constant(0.0))
+        scaled = v.times(g, v.times(v.spread(scale), inverse))
+        by_column, by_row = v.times(scaled, by_column), v.times(scaled, by_row)
+        outward = v.add(
+            v.times(by_column, v.add(column, v.spread(c_from))), v.times(by_row, v.add(row, v.spread(r_from)))
+        )
+        k = v.add(v.spread(k_first), v.numbers)
+        terms = [x for term in (by_column, by_row, outward) for x in (term, v.times(k, term))]
+        eight = builder.fpext(
+            _lane_sums(builder, [*terms, v.times(g, value), v.constant(0.0)]), ir.VectorType(ir.DoubleType(), SUMS)
+        )
+        address = builder.inttoptr(sums, eight.type.as_pointer())
+        before = builder.load(address)
+        before.align = 8
+        builder.store(builder.fadd(before, eight), address).align = 8
+        return context.get_dummy_value()
+
+    address, real = types.intp, types.float32
+    numbers = types.UniTuple(real, 9)
+    return types.void(address, address, address, types.int32, address, types.intp, types.intp, numbers), generate
+
+
+def _lane_sums(builder, vectors):
+    """The sums over the lanes of each of eight vectors, as one vector of eight."""
+    integers = ir.VectorType(ir.IntType(32), LANES)
+    even, odd = (ir.Constant(integers, list(range(first, 2 * LANES, 2))) for first in (0, 1))
+
+    def pairs(x, y):
+        return builder.fadd(builder.shuffle_vector(x, y, even), builder.shuffle_vector(x, y, odd))
+
+    while len(vectors) > 1:
+        vectors = [pairs(x, y) for x, y in zip(vectors[::2], vectors[1::2], strict=True)]
+    total = pairs(vectors[0], vectors[0])
+    return builder.shuffle_vector(total, total, ir.Constant(ir.VectorType(ir.IntType(32), SUMS), list(range(SUMS))))
