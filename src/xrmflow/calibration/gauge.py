@@ -1,0 +1,188 @@
+"""What a scan cannot tell: motions of the object as a whole, and how to measure errors of a geometry without them.
+
+An object that is moved rigidly, x -> R x + t, by the same motion in every view, gives another volume but no other
+kind of data. Seen by an unmoved object it is source and detector that moved, the other way round: `moved`. So two
+geometries that differ by such a motion explain a scan equally well:
+
+    project(volume moved by m, geometry) = project(volume, moved(geometry, m))
+
+To first order in a narrow beam a shift of the object in its plane is a wave of the images along the columns,
+du = a cos(angle) + b sin(angle), and a shift along the axis a constant dv: these are the time profiles that
+`free_profiles` leaves out, so that a fit does not wander along what nothing holds. A turn about the axis is a constant
+in all angles, which no parameter of a fit changes. Where distances are free, the object's size is unknown as well:
+source distances and pixel size only count in ratio.
+
+What is left is measured where it matters, `ray_displacement_px`: how far voxels' images lie apart on the detector,
+after the rigid motion of the object that brings them closest.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.projectors.matrices import voxel_to_pixel
+
+POINTS = 400
+STEPS = 4
+
+
+def moved(geometry: ScanGeometry, *, shift_mm: Tensor, turn_deg: Tensor) -> ScanGeometry:
+    """The scan as seen by an object that itself moves x -> R x + t: source and detector move the inverse way.
+
+    Args:
+        geometry: the scan.
+        shift_mm: t, (3,) or (view, 3) along x, y, z; gradients flow to it.
+        turn_deg: R as a rotation vector (axis times angle) about the origin, degrees, (3,) or (view, 3); likewise.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    shift, turn = (_per_view(name, value, geometry) for name, value in (("shift_mm", shift_mm), ("turn_deg", turn_deg)))
+    back = torch.linalg.matrix_exp(_cross_matrix(-torch.deg2rad(turn)))
+
+    def turned(vectors: Tensor) -> Tensor:
+        return (back @ vectors[:, :, None])[:, :, 0]
+
+    source = geometry.source - shift if geometry.beam == "cone" else geometry.source
+    return replace(
+        geometry,
+        source=turned(source),
+        detector=turned(geometry.detector - shift),
+        u=turned(geometry.u),
+        v=turned(geometry.v),
+    )
+
+
+def ray_displacement_px(
+    fitted: ScanGeometry,
+    truth: ScanGeometry,
+    grid: VolumeGrid,
+    *,
+    scale: bool = False,
+    points: int = POINTS,
+) -> float:
+    """Gauge-free distance of two geometries: rms displacement on the detector of the images of voxels, pixels.
+
+    min over rigid motions m of sqrt(mean over views and voxels of |image(x; truth) - image(m x; fitted)|^2), over the
+    voxels of the cylinder about the axis whose true image lies on the detector.
+
+    Args:
+        fitted: one geometry.
+        truth: the other; of as many views on as large a detector.
+        grid: the field of view, mm.
+        scale: let the object also change its size, as where distances were free.
+        points: voxels, drawn at random but always the same.
+
+    Raises:
+        ValueError: geometries of different size.
+    """
+    motion = best_motion(fitted, truth, grid, scale=scale, points=points)
+    places = _places(grid, points)
+    apart, seen = _apart(fitted, truth, grid, places, motion)
+    return float(torch.sqrt((apart**2).sum(-1)[seen].mean()))
+
+
+def best_motion(
+    fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, *, scale: bool = False, points: int = POINTS
+) -> Tensor:
+    """The motion of the object that makes `fitted` show what `truth` shows: (7,) float64.
+
+    Shift x, y, z in mm, rotation vector x, y, z in degrees, logarithm of the scale; by Gauss-Newton on the images.
+    """
+    if (fitted.views, fitted.rows, fitted.cols) != (truth.views, truth.rows, truth.cols):
+        raise ValueError(
+            f"fitted: expected {truth.views} views of {truth.rows} x {truth.cols} pixels as in truth, "
+            f"got {fitted.views} of {fitted.rows} x {fitted.cols}"
+        )
+    places = _places(grid, points)
+    unit = torch.tensor([grid.voxel_mm] * 3 + [0.1] * 3 + [0.001], dtype=torch.float64)
+    free = 7 if scale else 6
+    motion = torch.zeros(7, dtype=torch.float64)
+    for _ in range(STEPS):
+        apart, seen = _apart(fitted, truth, grid, places, motion)
+        columns = []
+        for k in range(free):
+            step = torch.zeros(7, dtype=torch.float64)
+            step[k] = unit[k]
+            columns.append((_apart(fitted, truth, grid, places, motion + step)[0] - apart)[seen].flatten())
+        matrix = torch.stack(columns, dim=1)
+        change = torch.linalg.lstsq(matrix, -apart[seen].flatten()[:, None]).solution[:, 0]
+        motion = motion + torch.nn.functional.pad(change, (0, 7 - free)) * unit
+    return motion
+
+
+def free_profiles(profiles: np.ndarray, absorbed: np.ndarray, *, least: float = 0.05) -> np.ndarray:
+    """An orthonormal basis of what profiles over time say beyond those that a motion of the object absorbs.
+
+    Args:
+        profiles: (view, n) profiles over the views.
+        absorbed: (view, m) profiles to leave out.
+        least: combinations of which less than this share is left are dropped.
+
+    Returns:
+        (view, k) with columns of root mean square 1, orthogonal to each other and to `absorbed`.
+    """
+    views = len(profiles)
+    basis = np.linalg.qr(absorbed)[0] if absorbed.shape[1] else np.zeros((views, 0))
+    ortho = np.linalg.qr(profiles)[0]
+    left, share, _ = np.linalg.svd(ortho - basis @ (basis.T @ ortho), full_matrices=False)
+    return left[:, share > least] * np.sqrt(views)
+
+
+def absorbed_along_columns(angles_deg: np.ndarray) -> np.ndarray:
+    """Profiles (view, 3) of du: a constant, which is the centre's, and the waves of an object shifted in its plane."""
+    angles = np.radians(np.asarray(angles_deg, dtype=float))
+    return np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+
+
+def absorbed_along_rows(angles_deg: np.ndarray) -> np.ndarray:
+    """Profiles (view, 1) of dv: a constant, an object shifted along the axis."""
+    return np.ones((len(angles_deg), 1))
+
+
+def _places(grid: VolumeGrid, points: int) -> Tensor:
+    """(3, n) positions in the cylinder about the axis that the grid holds, mm."""
+    rng = np.random.default_rng(0)
+    half = 0.5 * grid.voxel_mm * np.array(grid.shape[::-1])
+    radius, angle = half[:2].min() * np.sqrt(rng.uniform(0, 1, points)), rng.uniform(0, 2 * np.pi, points)
+    local = np.stack([radius * np.cos(angle), radius * np.sin(angle), rng.uniform(-half[2], half[2], points)])
+    return torch.from_numpy(local + np.array(grid.centre_mm)[:, None])
+
+
+def _apart(
+    fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, places: Tensor, motion: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Displacements (view, point, 2) of images, and which of them are on the detector."""
+    turn = torch.linalg.matrix_exp(_cross_matrix(torch.deg2rad(motion[None, 3:6]))[0])
+    expected = _images(truth, places)
+    found = _images(fitted, torch.exp(motion[6]) * (turn @ places) + motion[:3, None])
+    size = torch.tensor([truth.cols, truth.rows], dtype=torch.float64)
+    seen = ((expected >= -0.5) & (expected <= size - 0.5)).all(dim=-1)
+    return found - expected, seen
+
+
+def _images(geometry: ScanGeometry, places: Tensor) -> Tensor:
+    """Column and row (view, point, 2) of positions (3, point), mm."""
+    unit = VolumeGrid((1, 1, 1), 1.0)
+    ones = torch.cat([places, torch.ones_like(places[:1])])
+    column, row, w = (voxel_to_pixel(geometry, unit).to(torch.float64) @ ones).unbind(dim=1)
+    return torch.stack([column / w, row / w], dim=-1)
+
+
+def _cross_matrix(a: Tensor) -> Tensor:
+    """(view, 3, 3) matrices of the cross product with a (view, 3)."""
+    x, y, z = a.unbind(dim=1)
+    zero = torch.zeros_like(x)
+    rows = [torch.stack(row, dim=1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    return torch.stack(rows, dim=1)
+
+
+def _per_view(name: str, value: Tensor, geometry: ScanGeometry) -> Tensor:
+    given = torch.as_tensor(value, dtype=geometry.source.dtype, device=geometry.source.device)
+    if given.shape not in ((3,), (geometry.views, 3)):
+        raise ValueError(f"{name}: expected shape (3,) or ({geometry.views}, 3), got {tuple(given.shape)}")
+    return given.expand(geometry.views, 3)
