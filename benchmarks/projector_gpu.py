@@ -35,6 +35,7 @@ from xrmflow.reconstruction.weights import view_weights
 
 # What the differences to the CPU are measured on: the CPU would take minutes for more.
 CPU_SIZE, CPU_VIEWS = 128, 64
+DEVICE = "cuda"
 VIEWS_AT_ONCE = 32
 SLICES_AT_ONCE = 64
 
@@ -115,16 +116,16 @@ def _differences(gpu, size: int, views: int) -> dict[str, float]:
             ("backproject_adjoint", volume),
         ):
             truth = getattr(cpu, name)(data, setup)
-            ours = getattr(gpu, name)(data.cuda(), setup).cpu()
+            ours = getattr(gpu, name)(data.to(DEVICE), setup).cpu()
             found[f"{name} {kind}"] = float((ours - truth).abs().max() / truth.abs().max())
     return found
 
 
 def _jobs(gpu, tiling, level: Setup, tilted: Setup) -> dict[str, Callable[[], Tensor]]:
     geometry: ScanGeometry = level.geometry
-    projections = torch.rand((geometry.views, geometry.cols, geometry.rows), device="cuda").permute(0, 2, 1)
+    projections = torch.rand((geometry.views, geometry.cols, geometry.rows), device=DEVICE).permute(0, 2, 1)
     nz, ny, nx = level.grid.shape
-    volume = torch.rand((ny, nx, nz), device="cuda").permute(2, 0, 1)
+    volume = torch.rand((ny, nx, nz), device=DEVICE).permute(2, 0, 1)
     return {
         "backproject": lambda: gpu.backproject(projections, level, tiling=tiling),
         "project": lambda: gpu.project(volume, level, tiling=tiling),
@@ -163,13 +164,13 @@ def _through_zarr(gpu, tiling, acquisition: Acquisition, setup: Setup, folder: P
                 stop = min(start + VIEWS_AT_ONCE, geometry.views)
                 data[start:stop] = one[: stop - start]
         begin = time.perf_counter()
-        weights = view_weights(geometry).cuda()
+        weights = view_weights(geometry).to(DEVICE)
         reader = open_projections(scan, "line_integral").data
         nz, ny, nx = grid.shape
-        volume = torch.zeros((ny, nx, nz), device="cuda")
+        volume = torch.zeros((ny, nx, nz), device=DEVICE)
         for start in range(0, geometry.views, VIEWS_AT_ONCE):
             views = slice(start, min(start + VIEWS_AT_ONCE, geometry.views))
-            part = torch.from_numpy(np.asarray(reader[views])).cuda()
+            part = torch.from_numpy(np.asarray(reader[views])).to(DEVICE)
             filtered = filter_views(part, geometry.with_views(views), weights[views], window="ram-lak", truncation_px=0)
             gpu.add_backprojection(volume, filtered, setup, views, tiling=tiling)
         with create_volume(

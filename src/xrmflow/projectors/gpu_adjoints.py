@@ -67,14 +67,17 @@ def project_adjoint(
         vx, vy, vz = tl.load(beams), tl.load(beams + 1), tl.load(beams + 2)
         if CONE:
             vx, vy, vz = i - vx, j - vy, k - vz
-        seen = (m, w, c, r, vx, vy, vz)
         if LEVEL:
-            total = _add_level_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 0, 1)
-            total = _add_level_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 1, 0)
+            total = _add_level_rays(
+                total, projections, beams, mains, axes, m, w, c, r, vx, vy, vz, cols, rows, CONE, 0, 1
+            )
+            total = _add_level_rays(
+                total, projections, beams, mains, axes, m, w, c, r, vx, vy, vz, cols, rows, CONE, 1, 0
+            )
         else:
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 0, 1, 2)
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 1, 2, 0)
-            total = _add_rays(total, projections, beams, mains, axes, seen, cols, rows, CONE, 2, 0, 1)
+            total = _add_rays(total, projections, beams, mains, axes, m, w, c, r, vx, vy, vz, cols, rows, CONE, 0, 1, 2)
+            total = _add_rays(total, projections, beams, mains, axes, m, w, c, r, vx, vy, vz, cols, rows, CONE, 1, 2, 0)
+            total = _add_rays(total, projections, beams, mains, axes, m, w, c, r, vx, vy, vz, cols, rows, CONE, 2, 0, 1)
         projections += cols * rows
         mains += cols if LEVEL else cols * rows
         axes += 3
@@ -303,7 +306,13 @@ def _add_level_rays(
     beams,
     mains,
     axes,
-    seen,
+    m,
+    w,
+    c,
+    r,
+    vx,
+    vy,
+    vz,
     cols,
     rows,
     CONE: tl.constexpr,
@@ -311,7 +320,6 @@ def _add_level_rays(
     p: tl.constexpr,
 ):
     """As `_add_rays` for upright detectors and rays along x or y: columns are found for all z at once."""
-    m, w, c, r, vx, vy, vz = seen
     wp, cp = tl.load(m + 11 + p), tl.load(m + 3 + p)
     one = (c + cp) / tl.where(w + wp > 0, w + wp, 1.0)
     two = (c - cp) / tl.where(w - wp > 0, w - wp, 1.0)
@@ -364,7 +372,13 @@ def _add_rays(
     beams,
     mains,
     axes,
-    seen,
+    m,
+    w,
+    c,
+    r,
+    vx,
+    vy,
+    vz,
     cols,
     rows,
     CONE: tl.constexpr,
@@ -373,7 +387,6 @@ def _add_rays(
     q: tl.constexpr,
 ):
     """Add to each voxel's total the rays of one main axis that pass it within a voxel along the other two, p and q."""
-    m, w, c, r, vx, vy, vz = seen
     first_c, last_c, first_r, last_r = _seen_near(m, w, c, r, p, q, cols, rows)
     most_c = tl.where(tl.load(axes + main) > 0, tl.max(last_c - first_c), -1)
     most_r = tl.max(last_r - first_r)
