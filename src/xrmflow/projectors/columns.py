@@ -13,6 +13,7 @@ from numba import njit
 
 from xrmflow.projectors.resample import (
     BLOCK,
+    COLUMNS,
     EDGE,
     FAST,
     FEW,
@@ -154,9 +155,10 @@ def backproject_adjoint(volume, matrices, distances, columns, view_first, view_l
 
 
 @njit(nogil=True, cache=True)
-def _blocks(rows, planes):
-    """First row and first plane of each block."""
-    return [(low, few) for low in range(0, rows, BLOCK) for few in range(0, planes, PLANES)]
+def _blocks(rows, planes, cols):
+    """First row, plane and column of each block."""
+    starts = range(0, rows, BLOCK), range(0, planes, PLANES), range(0, cols, COLUMNS)
+    return [(row, plane, column) for row in starts[0] for plane in starts[1] for column in starts[2]]
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -186,11 +188,11 @@ def project(volume, rays, forward_only, main, columns, view_first, view_last):
     stride, pitch = (across, height) if main == 0 else (height, across)
     buffer = np.zeros(height, volume.dtype)
     permute, data, to = PERMUTE and volume.itemsize == 4, volume.ctypes.data, columns.ctypes.data
-    for low, few in _blocks(rows, planes):
+    for low, few, side in _blocks(rows, planes, cols):
         size = min(BLOCK, rows - low)
         for view in range(view_first, view_last):
             ray = rays[view]
-            for column in range(cols):
+            for column in range(side, min(side + COLUMNS, cols)):
                 if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
                     continue
                 om, oo, dm, do = _path(ray, column, main, 1 - main)
@@ -266,11 +268,11 @@ def project_adjoint(columns, rays, forward_only, main, volume, plane_first, plan
     stride, pitch = (across, along) if main == 0 else (along, across)
     buffer = np.zeros(BLOCK + 3, volume.dtype)
     permute, data, to = PERMUTE and volume.itemsize == 4, columns.ctypes.data, volume.ctypes.data
-    for low in range(0, nz, BLOCK):
+    for low, _, side in _blocks(nz, 1, cols):
         size = min(BLOCK, nz - low)
         for view in range(views):
             ray = rays[view]
-            for column in range(cols):
+            for column in range(side, min(side + COLUMNS, cols)):
                 if main != (0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1):
                     continue
                 om, oo, dm, do = _path(ray, column, main, 1 - main)

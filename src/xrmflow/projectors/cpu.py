@@ -143,12 +143,12 @@ def backproject_adjoint(volume: Tensor, setup: Setup) -> Tensor:
 
 
 def _padded(data: Tensor, margins: tuple[int, int, int]) -> np.ndarray:
-    """A copy surrounded by zeros."""
+    """A copy surrounded by zeros; made by numpy, whose large arrays lie in large pages."""
     shape = tuple(size + 2 * margin for size, margin in zip(data.shape, margins, strict=True))
-    padded = torch.zeros(shape, dtype=data.dtype)
+    padded = np.zeros(shape, _dtype(data))
     inner = tuple(slice(margin, margin + size) for size, margin in zip(data.shape, margins, strict=True))
-    padded[inner] = data
-    return padded.numpy()
+    padded[inner] = data.cpu().numpy()
+    return padded
 
 
 def _dtype(data: Tensor) -> type:

@@ -17,8 +17,8 @@ from xrmflow.projectors.lanes import LANES, add_bent_sixteen, add_sixteen, sprea
 FAST = {"contract", "nsz"}
 # Voxels along x, and places along z or rows, that are worked on together: what they touch fits a processor's caches.
 TILE, BLOCK = 8, 128
-# Planes across the main direction of rays that are worked on together, for the same reason.
-PLANES = 4
+# Planes across the main direction of rays, and columns of the detector, that are worked on together: likewise.
+PLANES, COLUMNS = 8, 64
 # A pitch up to which 16 positions and their successors stay within 32 values: 15 pitch + 2 <= 32.
 MAX_PITCH = 1.99
 # From this step on `spread_permuted` finds its values in 32: 15 / step + 5 <= 32; it needs EDGE zeros around them.

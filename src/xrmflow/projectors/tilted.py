@@ -12,7 +12,7 @@ from numba import njit
 
 from xrmflow.projectors.columns import MARGIN, _blocks
 from xrmflow.projectors.pixelwise import _read, _seen
-from xrmflow.projectors.resample import BLOCK, FAST, MIN_LENGTH, PERMUTE, PLANES, TILE, add_bent
+from xrmflow.projectors.resample import BLOCK, COLUMNS, FAST, MIN_LENGTH, PERMUTE, PLANES, TILE, add_bent
 
 
 def can(data: np.ndarray) -> bool:
@@ -131,10 +131,10 @@ def project(volume, rays, forward_only, main, bounds, columns, view_first, view_
     height, across = volume.shape[2], volume.shape[1] * volume.shape[2]
     stride, pitch = (across, height) if main == 0 else (height, across)
     data, to, permute = volume.ctypes.data, columns.ctypes.data, height >= MIN_LENGTH
-    for low, few in _blocks(rows, planes):
+    for low, few, side in _blocks(rows, planes, cols):
         high = min(low + BLOCK, rows)
         for view in range(view_first, view_last):
-            for column in range(cols):
+            for column in range(side, min(side + COLUMNS, cols)):
                 a, b = bounds[view, column]
                 for part in range(1 + main):
                     # Rays closer to y are those before and behind the ones closer to x.
