@@ -9,18 +9,21 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 
 Box = tuple[slice, slice, slice]
+# Rays looked at along each edge of the detector: heights vary smoothly between them.
+EDGE_RAYS = 33
 
 
-def field_of_view(geometry: ScanGeometry) -> tuple[float, float, float]:
+def field_of_view(geometry: ScanGeometry, *, padding: float = 0.0) -> tuple[float, float, float]:
     """The upright cylinder about the rotation axis that the rays sweep: radius, lowest and highest z, mm.
 
     The radius is that of the ray furthest from the axis in any view, the heights those at which rays enter or leave
-    the cylinder; the long bones of a cone-beam scan are seen beyond its top and bottom slices.
+    the cylinder; the long bones of a cone-beam scan are seen beyond its top and bottom slices. `padding` widens it by
+    this fraction of the radius.
     """
     origin, direction = _edge_rays(geometry)
     length = direction[..., :2].norm(dim=-1).clamp(min=1e-12)
     aside = (origin[..., 0] * direction[..., 1] - origin[..., 1] * direction[..., 0]).abs() / length
-    radius = float(aside.max())
+    radius = float(aside.max()) * (1 + padding)
     nearest = -(origin[..., :2] * direction[..., :2]).sum(-1) / length**2
     half = (radius**2 - aside**2).clamp(min=0).sqrt() / length
     heights = torch.stack([origin[..., 2] + (nearest + side * half) * direction[..., 2] for side in (-1, 1)])
@@ -38,9 +41,8 @@ def surrounding_grid(grid: VolumeGrid, geometry: ScanGeometry, *, padding: float
     Returns:
         The larger grid, and the slices that cut the given one out of it.
     """
-    radius, low, high = field_of_view(geometry)
-    reach = radius * (1 + padding)
-    wanted = ((low, high), (-reach, reach), (-reach, reach))
+    radius, low, high = field_of_view(geometry, padding=padding)
+    wanted = ((low, high), (-radius, radius), (-radius, radius))
     added = [
         _missing(first, size, ends, grid.voxel_mm)
         for first, size, ends in zip(grid.first_voxel_mm[::-1], grid.shape, wanted, strict=True)
@@ -52,6 +54,17 @@ def surrounding_grid(grid: VolumeGrid, geometry: ScanGeometry, *, padding: float
     return VolumeGrid((nz, ny, nx), grid.voxel_mm, (x, y, z)), box  # type: ignore[return-value]
 
 
+def inside_field_of_view(grid: VolumeGrid, geometry: ScanGeometry) -> Tensor:
+    """The voxels whose centres lie in the field of view, (z, y, x) booleans: a mask for objects that end within it."""
+    radius, low, high = field_of_view(geometry)
+    x, y, z = (
+        first + grid.voxel_mm * torch.arange(size, dtype=torch.float64)
+        for first, size in zip(grid.first_voxel_mm, grid.shape[::-1], strict=True)
+    )
+    disc = x**2 + y[:, None] ** 2 <= radius**2
+    return disc & ((z >= low) & (z <= high))[:, None, None]
+
+
 def _missing(first: float, size: int, ends: tuple[float, float], voxel: float) -> tuple[int, int]:
     """Voxels to add before the first and after the last so that their faces reach both ends."""
     before = math.ceil((first - 0.5 * voxel - ends[0]) / voxel - 1e-6)
@@ -60,13 +73,13 @@ def _missing(first: float, size: int, ends: tuple[float, float], voxel: float) -
 
 
 def _edge_rays(geometry: ScanGeometry) -> tuple[Tensor, Tensor]:
-    """Origin and direction of the rays to the outer edges of the corner pixels: (4, view, 3) each."""
-    corners = [
-        geometry.detector + (0.5 * column * geometry.cols) * geometry.u + (0.5 * row * geometry.rows) * geometry.v
-        for column in (-1, 1)
-        for row in (-1, 1)
+    """Origin and direction of rays to the upper and lower edge of the detector, both corners included: (n, view, 3)."""
+    edges = [
+        geometry.detector + (float(column) * geometry.cols) * geometry.u + (row * geometry.rows) * geometry.v
+        for column in torch.linspace(-0.5, 0.5, EDGE_RAYS)
+        for row in (-0.5, 0.5)
     ]
-    ends = torch.stack(corners)
+    ends = torch.stack(edges)
     if geometry.beam == "parallel":
         return ends, geometry.source.expand_as(ends)
     return geometry.source.expand_as(ends), ends - geometry.source

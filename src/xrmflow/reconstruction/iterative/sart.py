@@ -77,7 +77,7 @@ def os_sart(
     weights: Tensor | None = None,
     nonnegative: bool = True,
     relaxation: float = 1.0,
-    decay: float = 0.2,
+    decay: float = 0.05,
     stop: Stop = NEVER,
     track: Track = untracked,
 ) -> Result:
