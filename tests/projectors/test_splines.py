@@ -219,3 +219,29 @@ def test_a_smooth_object_is_projected_the_better_the_higher_the_degree(example):
     assert errors[2] < errors[1] / 5
     assert errors[3] < errors[2] / 2
     assert errors[3] < 1e-3
+
+
+def test_descent_finds_the_geometry():
+    """Centre, roll and tilt from a known object, noise-free, starting at nothing."""
+    geometry, grid = scan_geometry(record(rows=12, cols=12, pixel_mm=1.5)), VolumeGrid((9, 9, 9), 1.0)
+    z, y, x = torch.meshgrid(*[torch.arange(9, dtype=torch.float64) - 4] * 3, indexing="ij")
+    blobs = torch.exp(-((x - 2) ** 2 + y**2 + (z - 1) ** 2) / 3) + torch.exp(-((x + 1) ** 2 + (y + 2) ** 2 + z**2) / 3)
+    coefficients, truth = coefficients_of(blobs), torch.tensor([0.37, 1.2, -2.0], dtype=torch.float64)
+
+    def projected(p):
+        moved = perturbed(geometry, centre_px=p[0], roll_deg=p[1], tilt_deg=p[2])
+        return project(coefficients, moved, grid)
+
+    data, found = projected(truth), torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([found], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-14)
+
+    def loss():
+        optimiser.zero_grad()
+        misfit = ((projected(found) - data) ** 2).sum()
+        misfit.backward()
+        return misfit
+
+    optimiser.step(loss)
+    missed = (found.detach() - truth).abs()
+    assert float(missed[0]) < 1e-3
+    assert float(missed[1:].max()) < 0.02
