@@ -8,7 +8,7 @@ index is z or the row everywhere, so that the 32 threads of a warp read neighbou
 pieces * lanes. What depends on the place alone is computed once for its `pieces` values in each thread.
 
 Positions. float32 has 1e-4 px left at 2000 px, so no kernel computes an absolute position in it. Backprojection uses
-projection matrices moved to an origin near the tile, in the volume and on the detector (see `gpu_launch.moved_matrices`);
+projection matrices moved to an origin near the tile, in the volume and on the detector (`gpu_launch.moved_matrices`);
 forward projection starts anew in float64 every `PLANES` planes. Either way what float32 sees is a distance of at most
 some hundred pixels: at 2048 pixels a position is wrong by less than 1e-4 px (tested).
 
