@@ -1,8 +1,10 @@
 """What the methods paragraph reads from records and settings."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from xrmflow.report.methods import _filter, named, recorded, threshold_of
+from xrmflow.report.methods import _filter, _reconstruction, named, recorded, threshold_of
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,13 @@ def test_a_filter_that_is_not_set_in_micrometres_is_told_in_voxels():
     assert _filter({"provenance": {"settings": {"sigma_um": None, "sigma_voxels": 0.8}}}) == (
         "Gaussian, sigma 0.8 voxels"
     )
+
+
+def test_an_iterative_reconstruction_is_named_with_its_method():
+    volumes = {
+        name: SimpleNamespace(record={"provenance": {"settings": settings}})
+        for name, settings in (("volume", {"window": "hann"}), ("iterative", {"method": "tv"}))
+    }
+    results = SimpleNamespace(volumes=volumes, acquisition=SimpleNamespace(beam="cone"))
+    expected = "Feldkamp-Davis-Kress with the hann window, iterative reconstruction (total variation)"
+    assert _reconstruction(results) == expected

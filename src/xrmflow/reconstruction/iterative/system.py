@@ -150,7 +150,7 @@ def norm(values: Tensor) -> float:
 
 def dot(a: Tensor, b: Tensor) -> float:
     """Inner product, added up in double precision slice by slice."""
-    return math.fsum(float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(a, b, strict=True))
+    return math.fsum(torch.stack([torch.dot(x.flatten(), y.flatten()) for x, y in zip(a, b, strict=True)]).tolist())
 
 
 def _root(weights: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -122,7 +122,7 @@ def noise_level(projections: Tensor, *, weights: Tensor | None = None) -> float:
     Raises:
         ValueError: fewer than 2 x 2 pixels or 3 columns, or none left.
     """
-    weights = torch.ones(()) if weights is None else weights.to(torch.float32)
+    weights = torch.ones((), device=projections.device) if weights is None else weights.to(projections)
     weights = weights.expand(projections.shape)
     p = torch.where(weights > 0, projections, torch.nan)
     _, rows, cols = p.shape
