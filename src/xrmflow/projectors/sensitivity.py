@@ -15,10 +15,10 @@ from numba import njit
 from torch import Tensor
 
 from xrmflow.projectors.columns import MARGIN, _inside, _path
-from xrmflow.projectors.cpu import _bounds
+from xrmflow.projectors.cpu import VIEWS_IN_PIECE, _bounds
 from xrmflow.projectors.lanes import LANES
 from xrmflow.projectors.pixelwise import _at, _main, _planes
-from xrmflow.projectors.resample import MIN_LENGTH, PERMUTE, TILE, fits_registers
+from xrmflow.projectors.resample import MIN_LENGTH, PERMUTE, PLANES, TILE, fits_registers
 from xrmflow.projectors.setup import Setup
 from xrmflow.projectors.slopes import SUMS, slopes_bent, slopes_permuted, slopes_plain
 from xrmflow.projectors.threads import in_pieces
@@ -55,7 +55,7 @@ def rays_gradient(volume: Tensor, projections: Tensor, setup: Setup) -> Tensor:
         else:
             _bent_rays(padded, weights, setup.rays[start:stop], bounds[start:stop], *scan)
 
-    in_pieces(work, setup.geometry.views)
+    in_pieces(work, setup.geometry.views, size=max(1, min(VIEWS_IN_PIECE, setup.geometry.views // 8)))
     sums[:, slice(1, 3) if setup.cone else slice(4, 6)] = 0
     return torch.from_numpy(sums)
 
@@ -262,55 +262,74 @@ def _level_rays(volume, weights, rays, forward_only, voxel, sums):
 
     Moments of the slopes along the column, and about the middle plane along the rays, are all that is needed.
     """
-    cols, rows = weights.shape[1], weights.shape[2]
+    views, cols, rows = weights.shape
     ny, nx, nz = volume.shape[0] - 2 * MARGIN, volume.shape[1] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN
-    real, middle = volume.dtype.type, 0.5 * (rows - 1)
+    real, middle, deep = volume.dtype.type, 0.5 * (rows - 1), rows + LANES
     height, width = volume.shape[2], volume.shape[1]
-    flat = volume.reshape(volume.size)
-    values, lengths = np.zeros(rows + LANES, volume.dtype), np.zeros(rows + LANES, volume.dtype)
-    part, buffer, moments = np.zeros(SUMS, volume.dtype), np.zeros((2, height), volume.dtype), np.zeros((2, 5))
+    flat, moments = volume.reshape(volume.size), np.zeros((views, cols, 2, 5))
+    values, lengths = np.zeros((views, cols, deep), volume.dtype), np.zeros((views, cols, deep), volume.dtype)
+    part, buffer = np.zeros(SUMS, volume.dtype), np.zeros((2, height), volume.dtype)
     permute, data = PERMUTE and volume.itemsize == 4, volume.ctypes.data
-    sums_of, weights_of, out = values.ctypes.data, lengths.ctypes.data, part.ctypes.data
-    for view in range(weights.shape[0]):
+    to, by, out = values.ctypes.data, lengths.ctypes.data, part.ctypes.data
+    for view in range(views):
+        for column in range(cols):
+            end = rows if _along_x(rays[view], column) else 0
+            _lengths(rays[view], column, 0, end, voxel, weights[view, column], lengths[view, column])
+    # A few planes at a time, so that they stay in the cache while rays of all views pass.
+    for low in range(0, max(nx, ny), PLANES):
+        for view in range(views):
+            ray = rays[view]
+            for column in range(cols):
+                main = 0 if _along_x(ray, column) else 1
+                planes, others = (nx, ny) if main == 0 else (ny, nx)
+                om, oo, dm, do = _path(ray, column, main, 1 - main)
+                oz, dz = ray[0, 2] + column * ray[1, 2], ray[3, 2] + column * ray[4, 2]
+                away, moment, shift = (
+                    (0.5 * (planes - 1) - om) / dm,
+                    moments[view, column],
+                    (view * cols + column) * deep,
+                )
+                for plane in range(low, min(low + PLANES, planes)):
+                    t = (plane - om) / dm
+                    other = oo + t * do
+                    if not -1.0 < other < others or (forward_only and t <= 0.0):
+                        continue
+                    start, step = oz + t * dz, ray[2, 2] + t * ray[5, 2]
+                    first, last = _inside(start, step, rows, nz)
+                    if first >= last:
+                        continue
+                    near = np.int64(other + MARGIN)
+                    share = real(other + MARGIN - near)
+                    if main == 0:
+                        a, stride = (near * width + plane + MARGIN) * height, width * height
+                    else:
+                        a, stride = ((plane + MARGIN) * width + near) * height, height
+                    b, count, begin, k = a + stride, last - first, start + MARGIN + step * first, first - middle
+                    if permute and fits_registers(step, height):
+                        n = 4 * (shift + first)
+                        slopes_permuted(out, to + n, by + n, count, data + 4 * a, data + 4 * b, share, begin, step, k)  # type: ignore[call-arg]
+                    else:
+                        seen, given = values[view, column, first:], lengths[view, column, first:]
+                        slopes_plain(part, seen, given, count, flat, a, b, share, begin, step, k, height, buffer)
+                    for n in range(5):
+                        moment[0, n] += part[n]
+                        moment[1, n] += (t - away) * part[n]
+    for view in range(views):
         ray = rays[view]
         for column in range(cols):
-            main = 0 if abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1]) else 1
-            planes, others = (nx, ny) if main == 0 else (ny, nx)
-            om, oo, dm, do = _path(ray, column, main, 1 - main)
-            oz, dz = ray[0, 2] + column * ray[1, 2], ray[3, 2] + column * ray[4, 2]
-            away = (0.5 * (planes - 1) - om) / dm
-            for row in range(rows):
-                squared = dm * dm + do * do + (dz + row * ray[5, 2]) ** 2
-                lengths[row] = weights[view, column, row] * real(voxel * np.sqrt(squared) / abs(dm))
-            values[:] = 0
-            moments[:] = 0
-            for plane in range(planes):
-                t = (plane - om) / dm
-                other = oo + t * do
-                if not -1.0 < other < others or (forward_only and t <= 0.0):
-                    continue
-                start, step = oz + t * dz, ray[2, 2] + t * ray[5, 2]
-                first, last = _inside(start, step, rows, nz)
-                if first >= last:
-                    continue
-                near = np.int64(other + MARGIN)
-                share = real(other + MARGIN - near)
-                if main == 0:
-                    a, stride = (near * width + plane + MARGIN) * height, width * height
-                else:
-                    a, stride = ((plane + MARGIN) * width + near) * height, height
-                b, count, begin, k = a + stride, last - first, start + MARGIN + step * first, first - middle
-                if permute and fits_registers(step, height):
-                    to, by = sums_of + 4 * first, weights_of + 4 * first
-                    slopes_permuted(out, to, by, count, data + 4 * a, data + 4 * b, share, begin, step, k)  # type: ignore[call-arg]
-                else:
-                    slopes_plain(
-                        part, values[first:], lengths[first:], count, flat, a, b, share, begin, step, k, height, buffer
-                    )
-                for n in range(5):
-                    moments[0, n] += part[n]
-                    moments[1, n] += (t - away) * part[n]
-            _add_path(sums[view], column, main, (dm, do, dz, ray[5, 2]), away, moments, values, lengths, middle)
+            main = 0 if _along_x(ray, column) else 1
+            om, _, dm, do = _path(ray, column, main, 1 - main)
+            direction = dm, do, ray[3, 2] + column * ray[4, 2], ray[5, 2]
+            away, moment = (0.5 * ((nx if main == 0 else ny) - 1) - om) / dm, moments[view, column]
+            _add_path(
+                sums[view], column, main, direction, away, moment, values[view, column], lengths[view, column], middle
+            )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _along_x(ray, column):
+    """Whether the rays of a column are closer to x than to y."""
+    return abs(ray[3, 0] + column * ray[4, 0]) >= abs(ray[3, 1] + column * ray[4, 1])
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -407,53 +426,72 @@ def _upright_maps(columns, volume, matrices, distances, sums, row_first, row_las
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _bent_rays(volume, weights, rays, bounds, forward_only, voxel, sums):
     """`_rays` sixteen rays at a time, as `tilted.project` follows them; `bounds` are from `tilted.main_rows`."""
-    cols, rows = weights.shape[1], weights.shape[2]
+    views, cols, rows = weights.shape
+    deep = rows + LANES
     sizes = (volume.shape[1] - 2 * MARGIN, volume.shape[0] - 2 * MARGIN, volume.shape[2] - 2 * MARGIN)
     strides = (volume.shape[2], volume.shape[1] * volume.shape[2])
-    values, lengths = np.zeros(rows, volume.dtype), np.zeros(rows + LANES, volume.dtype)
-    part, total, flat = np.zeros(SUMS), np.zeros(10), volume.reshape(volume.size)
+    values, lengths = np.zeros((views, cols, deep), volume.dtype), np.zeros((views, cols, deep), volume.dtype)
+    part, totals, flat = np.zeros(SUMS), np.zeros((views, cols, 3, 10)), volume.reshape(volume.size)
     data, to, by, out = volume.ctypes.data, values.ctypes.data, lengths.ctypes.data, part.ctypes.data
     permute = strides[0] >= MIN_LENGTH
-    for view in range(weights.shape[0]):
-        ray = rays[view]
+    for view in range(views):
         for column in range(cols):
             a, b = bounds[view, column]
-            _lengths(ray, column, a, b, voxel, weights[view, column], lengths)
-            values[:] = 0
-            for third in range(3):
-                # Rays closer to y are those before and behind the ones closer to x.
-                main, begin, end = (0, a, b) if third == 0 else (1, 0, a) if third == 1 else (1, b, rows)
-                if begin >= end:
-                    continue
-                total[:] = 0
-                height, pitch = strides[1 - main], strides[main]
-                for plane in range(sizes[main]):
-                    c, cz, w, wz = _crossing(ray, column, begin, 1 - main, main, plane)
-                    r, rz, _, _ = _crossing(ray, column, begin, 2, main, plane)
-                    first, last = _all_seen(c, cz, r, rz, w, wz, sizes[1 - main], sizes[2], end - begin)
-                    if first >= last or (forward_only and _behind(ray, column, begin, main, plane)):
+            _lengths(rays[view], column, a, b, voxel, weights[view, column], lengths[view, column])
+    for low in range(0, max(sizes[0], sizes[1]), PLANES):
+        for view in range(views):
+            ray = rays[view]
+            for column in range(cols):
+                for third in range(3):
+                    main, begin, end = _third(third, bounds[view, column], rows)
+                    if begin >= end:
                         continue
-                    at, k = (plane + MARGIN) * pitch, 0.5 * (first + last - 1)
-                    c_middle, r_middle = (c + k * cz) / (w + k * wz), (r + k * rz) / (w + k * wz)
-                    c, r, part[:] = c + MARGIN * w, r + MARGIN * w, 0.0
-                    dc, dr, c_at, r_at = cz + MARGIN * wz, rz + MARGIN * wz, c_middle + MARGIN, r_middle + MARGIN
-                    if permute:
-                        n, s = begin + first, first
-                        first += slopes_bent(
-                            out, to + 4 * n, by + 4 * n, last - s, data + 4 * at, height,
-                            c + s * dc, dc, r + s * dr, dr, w + s * wz, wz, s - k, c_at, r_at,
-                        )  # fmt: skip
-                    for n in range(first, last):
-                        g, x, y, d = lengths[begin + n], c + n * dc, r + n * dr, w + n * wz
-                        values[begin + n] += _add_slopes(part, flat, at, height, g, n - k, x, y, d, c_at, r_at)
-                    by_c, by_ck, by_r, by_rk, by_w, by_wk = _from_middles(part, k, c_middle, r_middle)
-                    for n, x in enumerate((by_c, by_ck, by_r, by_rk)):
-                        total[n] += x
-                        total[4 + n] += x * plane
-                    total[8] += by_w
-                    total[9] += by_wk
-                _add_crossings(sums[view], ray, column, begin, main, total)
-            _add_lengths(sums[view], ray, column, a, b, values, lengths)
+                    height, pitch, total = strides[1 - main], strides[main], totals[view, column, third]
+                    for plane in range(low, min(low + PLANES, sizes[main])):
+                        c, cz, w, wz = _crossing(ray, column, begin, 1 - main, main, plane)
+                        r, rz, _, _ = _crossing(ray, column, begin, 2, main, plane)
+                        first, last = _all_seen(c, cz, r, rz, w, wz, sizes[1 - main], sizes[2], end - begin)
+                        if first >= last or (forward_only and _behind(ray, column, begin, main, plane)):
+                            continue
+                        at, k = (plane + MARGIN) * pitch, 0.5 * (first + last - 1)
+                        c_middle, r_middle = (c + k * cz) / (w + k * wz), (r + k * rz) / (w + k * wz)
+                        c, r, part[:] = c + MARGIN * w, r + MARGIN * w, 0.0
+                        dc, dr, c_at, r_at = cz + MARGIN * wz, rz + MARGIN * wz, c_middle + MARGIN, r_middle + MARGIN
+                        if permute:
+                            n, s = (view * cols + column) * deep + begin + first, first
+                            first += slopes_bent(
+                                out, to + 4 * n, by + 4 * n, last - s, data + 4 * at, height,
+                                c + s * dc, dc, r + s * dr, dr, w + s * wz, wz, s - k, c_at, r_at,
+                            )  # fmt: skip
+                        for n in range(first, last):
+                            g, x, y, d = lengths[view, column, begin + n], c + n * dc, r + n * dr, w + n * wz
+                            values[view, column, begin + n] += _add_slopes(
+                                part, flat, at, height, g, n - k, x, y, d, c_at, r_at
+                            )
+                        by_c, by_ck, by_r, by_rk, by_w, by_wk = _from_middles(part, k, c_middle, r_middle)
+                        for n, x in enumerate((by_c, by_ck, by_r, by_rk)):
+                            total[n] += x
+                            total[4 + n] += x * plane
+                        total[8] += by_w
+                        total[9] += by_wk
+    for view in range(views):
+        for column in range(cols):
+            a, b = bounds[view, column]
+            for third in range(3):
+                main, begin, end = _third(third, bounds[view, column], rows)
+                if begin < end:
+                    _add_crossings(sums[view], rays[view], column, begin, main, totals[view, column, third])
+            _add_lengths(sums[view], rays[view], column, a, b, values[view, column, :rows], lengths[view, column])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _third(number, bounds, rows):
+    """Main direction and rows of the rays closer to x, and of those closer to y before and behind them."""
+    if number == 0:
+        return 0, np.int64(bounds[0]), np.int64(bounds[1])
+    if number == 1:
+        return 1, np.int64(0), np.int64(bounds[0])
+    return 1, np.int64(bounds[1]), np.int64(rows)
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -104,7 +104,9 @@ def slopes_permuted(typingctx, sums, values, weights, count, a, b, share, start,
             first = v.pick(difference[0], difference[1], index)
             across = v.add(first, v.times(f, v.minus(v.pick(difference[0], difference[1], index, 1), first)))
             wanted = v.below(builder.trunc(builder.sub(count, done), i32))
-            v.add_to(shifted(values, done), value, wanted)
+            before = v.load(shifted(values, done))
+            total = builder.select(wanted, v.add(before, value), before)
+            builder.store(total, v.at(shifted(values, done))).align = 4
             g = builder.select(wanted, v.load(shifted(weights, done)), zero)
             k = v.add(v.spread(builder.fptrunc(builder.fadd(k_first, builder.sitofp(done, f64)), f32)), v.numbers)
             gk = v.times(g, k)
