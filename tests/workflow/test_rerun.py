@@ -95,7 +95,9 @@ def test_a_failed_rerun_is_retried_by_the_same_command(project):
     assert "Another title" in (project.root / "run/results/bone/report.html").read_text()
 
 
-def test_a_killed_run_is_finished_by_the_same_command(project):
+@pytest.mark.parametrize("killed", ["the whole run", "the scheduler alone"])
+def test_a_killed_run_is_finished_by_the_same_command(project, killed):
+    """Where the scheduler alone is killed, its stage goes on and may yet finish its store."""
     tables = {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")}
     (project.root / "run/results/bone/volume.zarr/manifest.json").unlink()
     running = subprocess.Popen(
@@ -110,10 +112,11 @@ def test_a_killed_run_is_finished_by_the_same_command(project):
     deadline = time.monotonic() + 120
     while not list(scan.glob(".volume.zarr.tmp-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGKILL)
+    (os.killpg if killed == "the whole run" else os.kill)(running.pid, signal.SIGKILL)
     running.wait()
-    assert list(scan.glob(".volume.zarr.tmp-*")), "killed while the volume was being written"
-    assert not (scan / "volume.zarr/manifest.json").exists()
+    if killed == "the whole run":
+        assert list(scan.glob(".volume.zarr.tmp-*")), "killed while the volume was being written"
+        assert not (scan / "volume.zarr/manifest.json").exists()
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     assert project.planned() == set()

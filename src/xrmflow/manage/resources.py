@@ -122,21 +122,22 @@ class Cost:
     whole: bool = False
 
 
-# Peak memory of small, demo's bone and demo's finer volume in MB where they decided a line.
+# Behind each line the peak MB that decided it: of small; of demo's bone, or its finer scan (pair, 360 x 96 x 192), or its
+# finer volume; of tiny. Figures of demo's bone are of Snakemake's sampling, which misses short peaks.
 COSTS: dict[str, Cost] = {
-    "ingest": Cost(250, ("raw_bytes", 0.0), ("raw_bytes", 1 / 80e6)),  # small 105; the disk decides the time
-    "flatfield": Cost(620, ("pixels", 49), ("pixels", 0.5e-6), budget_gb=2.0),  # small 2057, demo 850
-    "align": Cost(470, ("pixels", 4), ("centre_updates", 1e-9)),  # small 582, demo 490
-    "cupping": Cost(480, ("fit_pixels", 30), ("fit_updates", 14e-9)),  # small 696, demo 556
-    "fdk": Cost(430, ("held", 6), ("updates", 3.3e-9), whole=True),  # small 637, demo 459
+    "ingest": Cost(200, ("raw_bytes", 0.0), ("raw_bytes", 1 / 80e6)),  # small 114; the disk decides the time
+    "flatfield": Cost(650, ("pixels", 61), ("pixels", 0.5e-6), budget_gb=2.0),  # small 2254, pair 1054
+    "align": Cost(490, ("pixels", 4.5), ("centre_updates", 1e-9)),  # small 611, pair 528
+    "cupping": Cost(560, ("fit_pixels", 42), ("fit_updates", 14e-9)),  # pair 705, small (sampled) 696
+    "fdk": Cost(430, ("held", 6.6), ("updates", 3.3e-9), whole=True),  # small 709, demo 459
     "iterative": Cost(450, ("held", 48), ("updates", 240e-9), base_s=5, whole=True),  # tv, the largest and longest
     "n2i_split": Cost(470, ("voxels", 14), ("updates", 3.3e-9), whole=True),  # small 645, demo 500
     "n2i_train": Cost(500, ("split_voxels", 4), ("training_s", 1.0), base_s=10),  # small 638, demo 501; four splits
     "n2i_apply": Cost(420, ("tile_pixels", 1200), ("voxels", 1.2e-6)),  # small 721, demo 530; four splits
     "sr_train": Cost(450, ("voxels", 2 * FLOAT), ("training_s", 1.0), base_s=10),  # demo 469
     "sr_apply": Cost(460, ("tile_pixels", 1300), ("voxels", 0.5e-6)),  # demo's finer 571
-    "segment": Cost(200, ("voxels", 30), ("voxels", 0.4e-6)),  # demo's finer 731, small 482
-    "morphometry": Cost(280, ("voxels", 44), ("voxels", 1.5e-6)),  # demo's finer 1126, small 825
+    "segment": Cost(160, ("voxels", 36), ("voxels", 0.4e-6)),  # small 581, demo's finer (sampled) 731
+    "morphometry": Cost(280, ("voxels", 69), ("voxels", 1.5e-6)),  # small 1142, tiny 284
     "validate": Cost(320, ("voxels", 52), ("voxels", 4e-6), base_s=15),  # small 954, demo 421
     "collect": Cost(250, ("pixels", 0), ("pixels", 0)),
     "report": Cost(300, ("voxels", 2), ("voxels", 0.1e-6), base_s=5),  # small 235, demo 223
