@@ -23,10 +23,10 @@ MEASURED = {
     "fdk": (459, 709),
     "n2i_split": (500, 645),
     "n2i_train": (501, 638),
-    "n2i_apply": (530, 721),
+    "n2i_apply": (530, 896),
     "segment": (140, 581),
     "morphometry": (385, 1142),
-    "validate": (421, 954),
+    "validate": (421, 1001),
     "report": (223, 235),
 }
 

@@ -122,8 +122,8 @@ class Cost:
     whole: bool = False
 
 
-# Behind each line the peak MB that decided it: of small; of demo's bone, or its finer scan (pair, 360 x 96 x 192), or its
-# finer volume; of tiny. Figures of demo's bone are of Snakemake's sampling, which misses short peaks.
+# Behind each line the peak MB that decided it: of small; of demo's bone, its finer scan (pair, 360 x 96 x 192) or its
+# finer volume; of tiny. Those of demo's bone are from Snakemake's sampling, which misses short peaks.
 COSTS: dict[str, Cost] = {
     "ingest": Cost(200, ("raw_bytes", 0.0), ("raw_bytes", 1 / 80e6)),  # small 114; the disk decides the time
     "flatfield": Cost(650, ("pixels", 61), ("pixels", 0.5e-6), budget_gb=2.0),  # small 2254, pair 1054
@@ -133,12 +133,12 @@ COSTS: dict[str, Cost] = {
     "iterative": Cost(450, ("held", 48), ("updates", 240e-9), base_s=5, whole=True),  # tv, the largest and longest
     "n2i_split": Cost(470, ("voxels", 14), ("updates", 3.3e-9), whole=True),  # small 645, demo 500
     "n2i_train": Cost(500, ("split_voxels", 4), ("training_s", 1.0), base_s=10),  # small 638, demo 501; four splits
-    "n2i_apply": Cost(420, ("tile_pixels", 1200), ("voxels", 1.2e-6)),  # small 721, demo 530; four splits
+    "n2i_apply": Cost(420, ("tile_pixels", 1800), ("voxels", 1.2e-6)),  # small 896, demo 530; four splits
     "sr_train": Cost(450, ("voxels", 2 * FLOAT), ("training_s", 1.0), base_s=10),  # demo 469
-    "sr_apply": Cost(460, ("tile_pixels", 1300), ("voxels", 0.5e-6)),  # demo's finer 571
+    "sr_apply": Cost(460, ("tile_pixels", 2000), ("voxels", 0.5e-6)),  # demo's finer (sampled) 571
     "segment": Cost(160, ("voxels", 36), ("voxels", 0.4e-6)),  # small 581, demo's finer (sampled) 731
     "morphometry": Cost(280, ("voxels", 69), ("voxels", 1.5e-6)),  # small 1142, tiny 284
-    "validate": Cost(320, ("voxels", 52), ("voxels", 4e-6), base_s=15),  # small 954, demo 421
+    "validate": Cost(320, ("voxels", 56), ("voxels", 4e-6), base_s=15),  # small 1001, demo 421
     "collect": Cost(250, ("pixels", 0), ("pixels", 0)),
     "report": Cost(300, ("voxels", 2), ("voxels", 0.1e-6), base_s=5),  # small 235, demo 223
 }
