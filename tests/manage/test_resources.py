@@ -19,7 +19,7 @@ SMALL = ScanSize(600, 192, 256, 2, (192, 256, 256))
 MEASURED = {
     "flatfield": (850, 2254),
     "align": (490, 611),
-    "cupping": (556, 696),
+    "cupping": (556, 903),
     "fdk": (459, 709),
     "n2i_split": (500, 645),
     "n2i_train": (501, 638),
