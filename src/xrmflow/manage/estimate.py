@@ -13,7 +13,7 @@ READ_BYTES_PER_S = 80e6
 CORRECTED_PIXELS_PER_S = 1.5e6
 BACKPROJECTED_PER_S = 1e9
 # Projection and adjoint together, and how often an iterative reconstruction asks for them.
-ITERATED_PER_S, ITERATIONS, ITERATIVE_COPIES = 0.5e9, 120, 12
+ITERATED_PER_S, ITERATIONS, ITERATIVE_COPIES = 1e9, 120, 12
 # Trial slices of the centre search, at no more than this size.
 TRIAL_SLICES, TRIAL_COLS = 150, 768
 TRAINING_S = 180.0

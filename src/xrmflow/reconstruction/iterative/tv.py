@@ -19,7 +19,14 @@ from xrmflow.reconstruction.iterative.system import (
     operator_norm,
     start_volume,
 )
-from xrmflow.reconstruction.iterative.variation import Denoiser, divergence, gradient, gradient_norm, total_variation
+from xrmflow.reconstruction.iterative.variation import (
+    Denoiser,
+    divergence,
+    gradient,
+    gradient_norm,
+    shorten,
+    total_variation,
+)
 
 
 @torch.no_grad()
@@ -143,7 +150,7 @@ def tv_pdhg(
             break
         of_lines.add_(lines_ahead - system.data, alpha=dual).div_(1 + dual)
         of_gradient.add_(gradient(ahead), alpha=dual * steeper)
-        _shorten(of_gradient, strength / steeper)
+        shorten(of_gradient, strength / steeper)
         downhill = system.adjoint(of_lines).sub_(divergence(of_gradient), alpha=steeper)
         moved = torch.sub(volume, downhill, alpha=primal)
         if nonnegative:
@@ -186,11 +193,3 @@ def _balance(system: System, size: float, strength: float) -> float:
 
 def _objective(residual: float, strength: float, volume: Tensor) -> float:
     return 0.5 * residual**2 + strength * total_variation(volume)
-
-
-def _shorten(field: Tensor, longest: float) -> None:
-    """Shorten vectors longer than this to this."""
-    if longest == 0:
-        field.zero_()
-    else:
-        field.div_((torch.linalg.vector_norm(field, dim=0) / longest).clamp_(min=1))
