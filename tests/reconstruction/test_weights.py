@@ -124,7 +124,7 @@ def test_cosine_weight_of_a_facing_detector():
 def test_opposite_views_of_a_full_turn_share_their_weight():
     weights = view_weights(scan(np.arange(0, 360, 4.0)))
     # Half the angular step over the pitch at the axis, 1 mm.
-    torch.testing.assert_close(weights, torch.full((90, 33), 0.5 * math.radians(4.0)))
+    torch.testing.assert_close(weights, torch.full((90, 33), 0.5 * math.radians(4.0), dtype=torch.float64))
 
 
 def test_one_view_is_not_a_scan():
@@ -144,7 +144,7 @@ def test_both_measurements_of_an_offset_scan_add_up_to_one(beam, centre):
     order = torch.argsort(s[both])
     pairs = weights[both][order] + weights[both][order].flip(0)
     torch.testing.assert_close(pairs, torch.ones_like(pairs), rtol=0, atol=1e-5)
-    torch.testing.assert_close(weights[~both], torch.ones(int((~both).sum())), rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights[~both], torch.ones(int((~both).sum()), dtype=torch.float64), rtol=0, atol=1e-5)
 
 
 def test_the_detector_is_made_as_wide_on_both_sides_of_the_axis():

@@ -116,8 +116,8 @@ def fdk_slabs(
         window: of the ramp filter.
         truncation_px: columns by which rows are continued on both sides.
         prepare: applied to each block (view, row, col) of line integrals before anything else, e.g. a linearisation.
-        memory_gb: what the whole process may use, 1e9 bytes.
-        device: where `prepare` runs; filter and backprojection run on the CPU.
+        memory_gb: what the whole process may use, 1e9 bytes; on a GPU its own free memory decides.
+        device: where to work: the CPU, or an NVIDIA GPU.
         track: shows progress.
 
     Raises:
@@ -125,8 +125,22 @@ def fdk_slabs(
         SettingsError: too small a budget for a single slice.
     """
     _check_shapes(projections, volume, geometry, grid)
-    added = missing_columns(geometry)
+    added, weights = missing_columns(geometry), view_weights(geometry)
     wide = geometry.widened(*added)
+
+    @torch.no_grad()
+    def filter_block(block: Tensor, views: slice, rows: slice) -> Tensor:
+        seen = geometry.with_views(views).with_rows(rows)
+        data = block if prepare is None else prepare(block)
+        return filter_views(data, seen, weights[views], window=window, truncation_px=truncation_px, added=added)
+
+    if torch.device(device).type == "cuda":
+        # Not imported where there is no GPU: it needs Triton.
+        from xrmflow.reconstruction import fdk_gpu
+
+        return fdk_gpu.fdk_slabs(
+            projections, volume, wide, grid, filtered=filter_block, device=torch.device(device), track=track
+        )
     matrices = voxel_to_pixel(wide, grid)
     plan = plan_slabs(
         matrices.numpy(),
@@ -136,20 +150,13 @@ def fdk_slabs(
         truncation_px=truncation_px,
     )
     _log_plan(plan, geometry, grid)
-    upright, weights = is_upright(matrices, grid), view_weights(geometry)
+    upright = is_upright(matrices, grid)
 
     def filtered(views: slice, rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
         block = _finite(as_float32(projections[views, rows]), views, rows)
         for part in blocks(len(block), plan.filter_views):
             some = slice(views.start + part.start, views.start + part.stop)
-            with torch.no_grad():
-                data = torch.from_numpy(block[part]).to(device)
-                data = (data if prepare is None else prepare(data)).cpu()
-                seen = geometry.with_views(some).with_rows(rows)
-                result = filter_views(
-                    data, seen, weights[some], window=window, truncation_px=truncation_px, added=added
-                )
-                yield part, result.numpy()
+            yield part, filter_block(torch.from_numpy(block[part]), some, rows).numpy()
 
     windows = _Windows(plan, cols=wide.cols, filtered=filtered)
     slab = np.empty(0, np.float32)
