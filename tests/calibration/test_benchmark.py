@@ -10,6 +10,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/calibration.py"
 
 @pytest.fixture
 def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("calibration_benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up.
@@ -18,13 +19,28 @@ def benchmark(monkeypatch):
     return module
 
 
-def test_one_line_of_json_with_the_figures(benchmark, monkeypatch, capsys):
-    options = "--what cupping --cases 1 --seed 3 --rows 8 --views 100 --counts 20000"
+def run(benchmark, monkeypatch, capsys, options):
     monkeypatch.setattr(sys, "argv", ["calibration.py", *options.split()])
     benchmark.main()
-    figures = json.loads(capsys.readouterr().out)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_cupping_prints_one_line_of_json_with_the_figures(benchmark, monkeypatch, capsys):
+    options = (
+        "--what cupping --cases 1 --seed 3 --rows 8 --views 100 --counts 20000 --mineral-variation 0 --cost-cols 0"
+    )
+    figures = run(benchmark, monkeypatch, capsys, options)
     assert figures["settings"]["counts"] == 20000
-    assert figures["applied"] == 1
-    assert figures["reduction_percent"]["min"] > 75
-    assert figures["too_dark_before_percent"]["min"] > 20
-    assert figures["mono_change_percent"]["max"] == 0
+    bones = figures["mineral_varies_0_percent"]
+    assert bones["too_dark_before_percent"]["min"] > 20
+    assert bones["mono_change_percent"]["max"] == 0
+    for scope in ("scan", "protocol"):
+        assert bones[scope]["applied"] == 1
+        assert bones[scope]["reduction_percent"]["min"] > 85
+
+
+def test_biology_prints_the_effects(benchmark, monkeypatch, capsys):
+    figures = run(benchmark, monkeypatch, capsys, "--what biology --cases 1 --seed 3 --rows 8 --views 100")
+    assert figures["fixed"]["planted_percent"] == [3, 5]
+    for scope in ("uncorrected", "scan", "protocol"):
+        assert set(figures[scope]["error_of_the_effect_percent"]) == {"attenuation", "thickness"}

@@ -1,6 +1,6 @@
 import pytest
 
-from xrmflow.config.scans import load_scans
+from xrmflow.config.scans import load_scans, read_labels
 from xrmflow.errors import SettingsError
 
 
@@ -42,9 +42,26 @@ def test_a_missing_role_means_measured_only(table):
         ("scan|source|pair\nx|a.txrm|y\n", "pair: expected the id of another row, got 'y'"),
         ("scan|source\nx|a.txrm|z\n", ":2: expected 2 tab-separated cells, got 3"),
         ("scan|source|truth\nx|a.txrm|t\n", ":2: truth: no such folder"),
+        ("scan|source\nprotocols|a.txrm\n", ":2: scan: the name 'protocols' is taken"),
+        ("scan|source|side\nx|a.txrm|up\n", ":2: side: expected one of left, right, got 'up'"),
+        ("scan|source|group\nx|a.txrm|a/b\n", ":2: group: expected letters, digits, spaces"),
+        ("scan|source|protocol\nx|a.txrm|80 kV\n", ":2: protocol: expected letters, digits, _ and -"),
     ],
 )
 def test_faults_name_the_row(table, text, says):
     with pytest.raises(SettingsError) as caught:
         load_scans(table(text))
     assert says in str(caught.value)
+
+
+def test_labels_of_the_study(table):
+    file = table("scan|source|animal|side|group|protocol\nx|a.txrm|m 1|left|sham|femur_80kV\ny|b.h5|m 2|||femur_80kV\n")
+    scan = load_scans(file)["x"]
+    assert (scan.animal, scan.side, scan.group, scan.timepoint) == ("m 1", "left", "sham", "")
+    assert scan.protocol == "femur_80kV"
+    labels = read_labels(file)
+    assert labels["y"] == {"animal": "m 2", "side": "", "group": "", "protocol": "femur_80kV"}
+
+
+def test_labels_that_say_nothing_are_no_columns(table):
+    assert read_labels(table("scan|source|animal\nx|a.txrm|\n")) == {"x": {}}

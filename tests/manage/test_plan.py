@@ -37,6 +37,22 @@ def test_settings_of_an_iteration_that_is_not_asked_for_change_nothing(plan):
     assert plan(measure + changed).lineage("segment", "iterative") != plan(measure).lineage("segment", "iterative")
 
 
+def test_scans_of_a_protocol_share_a_correction(plan, tmp_path):
+    alone = plan()
+    assert alone.protocols == {}
+    assert "cupping_protocol" not in alone.active
+    rows = "".join(f"{name}\tmouse.txrm\ttest\t{protocol}\n" for name, protocol in (("a", "p"), ("b", ""), ("c", "p")))
+    (tmp_path / "scans.tsv").write_text(f"scan\tsource\trole\tprotocol\n{rows}")
+    shared = plan()
+    assert shared.protocols == {"p": ["a", "c"]}
+    assert [shared.protocol_of(scan) for scan in "abc"] == ["p", "", "p"]
+    assert shared.lineage("fdk") != alone.lineage("fdk")
+    assert shared.lineage("cupping") == alone.lineage("cupping")
+    for text in ("cupping_protocol: {scope: scan}\n", "cupping: {method: none}\n"):
+        assert plan(text).protocols == {}
+    assert plan("cupping_protocol: {scope: scan}\n").lineage("fdk") == alone.lineage("fdk")
+
+
 @pytest.fixture
 def earlier(tmp_path):
     """Weights of an earlier run, one of them with its card beside it."""

@@ -72,3 +72,18 @@ def test_an_index_twice_in_one_table_is_a_fault(tmp_path):
     twice = indices(tmp_path, "a", "volume", [one("TV", 1.0, "mm3"), one("TV", 2.0, "mm3")])
     with pytest.raises(SettingsError, match=r"TV \[mm3\]: expected one value for a, volume; got two"):
         run(tmp_path, [twice])
+
+
+def test_what_the_table_of_scans_says_comes_after_the_id(tmp_path, tables):
+    scans = tmp_path / "scans.tsv"
+    scans.write_text("scan\tsource\tgroup\tanimal\na\tgone.txrm\tsham\tm 1\nb\tgone.txrm\t\tm 2\n")
+    out = {"table": tmp_path / "morphometry.csv", "wide": tmp_path / "morphometry_wide.csv"}
+    collect.run(tables=tables, **out, params=CollectSection(), scans=scans)
+    long, wide = read_table(out["table"]), read_table(out["wide"])
+    assert list(long[0])[:4] == list(wide[0])[:4] == ["scan", "animal", "group", "volume"]
+    assert [(row["scan"], row["animal"], row["group"]) for row in wide] == [
+        ("a", "m 1", "sham"),
+        ("a", "m 1", "sham"),
+        ("b", "m 2", ""),
+    ]
+    assert {row["group"] for row in long if row["scan"] == "a"} == {"sham"}

@@ -3,6 +3,7 @@ import numpy as np
 from xrmflow.config.cupping import CuppingSection
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.cupping import read_linearisation
+from xrmflow.io.cupping_equations import read_equations
 from xrmflow.io.documents import read_document, write_document
 from xrmflow.io.stores import create_projections
 from xrmflow.stages import cupping
@@ -24,6 +25,7 @@ def run(tmp_path, params):
         geometry=tmp_path / "g.json",
         cupping=tmp_path / "c.json",
         slices=tmp_path / "c.npz",
+        equations=tmp_path / "e.npz",
         params=params,
     )
     return read_document(tmp_path / "c.json", kind="cupping")
@@ -37,6 +39,9 @@ def test_a_scan_without_bone_is_left_alone_and_says_so(tmp_path):
     assert "data left unchanged" in document["message"]
     assert read_linearisation(tmp_path / "c.json") is None
     assert (tmp_path / "c.npz").is_file()
+    equations = read_equations(tmp_path / "e.npz")
+    assert equations.system is None
+    assert 0 < equations.largest < 0.1
 
 
 def test_no_correction_when_the_settings_ask_for_none(tmp_path):

@@ -25,6 +25,9 @@ GEOMETRY = f"{SCAN}/geometry.json"
 SWEEP = f"{SCAN}/align_sweep.npz"
 CUPPING = f"{SCAN}/cupping.json"
 CUPPING_SLICES = f"{SCAN}/cupping_slices.npz"
+CUPPING_EQUATIONS = f"{SCAN}/cupping_equations.npz"
+PROTOCOL = f"{PLAN.settings.results}/protocols/{{protocol}}"
+PROTOCOL_CUPPING = f"{PROTOCOL}/cupping.json"
 SPLITS = [f"{SCAN}/splits/{k}.zarr/manifest.json" for k in range(PLAN.settings.n2i_split.splits)]
 STORE = f"{SCAN}/{{volume}}.zarr/manifest.json"
 VOLUME, ITERATIVE, DENOISED, SUPERRES = (
@@ -59,6 +62,7 @@ shell.prefix(
 
 wildcard_constraints:
     scan="|".join(PLAN.scans),
+    protocol="|".join(PLAN.protocols) or "none",
     volume="volume|iterative|denoised|superres",
 
 
@@ -100,6 +104,21 @@ def truth(wildcards):
     return f"{PLAN.scans[wildcards.scan].truth}/truth.json"
 
 
+def cupping(wildcards):
+    """The correction that a scan gets: its protocol's, or its own where the table of scans names no protocol."""
+    protocol = PLAN.protocol_of(wildcards.scan)
+    return expand(PROTOCOL_CUPPING if protocol else CUPPING, scan=wildcards.scan, protocol=protocol)
+
+
+def of_protocol(pattern):
+    """The pattern for every scan of a protocol."""
+
+    def of(wildcards):
+        return expand(pattern, scan=PLAN.protocols[wildcards.protocol])
+
+    return of
+
+
 def when(pattern, wanted):
     """An input that exists only for some scans: the pattern where `wanted(scan)` holds, nothing elsewhere."""
 
@@ -138,13 +157,15 @@ def durable_results():
     """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
     for scan in PLAN.scans:
-        wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP, CUPPING, CUPPING_SLICES, VOLUME], scan=scan)
+        wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP, VOLUME], scan=scan)
+        wanted += expand([CUPPING, CUPPING_SLICES, CUPPING_EQUATIONS], scan=scan)
         wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
         wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
         if PLAN.is_measured(scan):
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
             wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
             wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
+    wanted += expand(PROTOCOL_CUPPING, protocol=PLAN.protocols)
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))
 
 

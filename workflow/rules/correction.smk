@@ -63,6 +63,7 @@ rule cupping:
     output:
         cupping=CUPPING,
         slices=CUPPING_SLICES,
+        equations=CUPPING_EQUATIONS,
     log:
         f"{SCAN}/logs/cupping.log",
     benchmark:
@@ -80,5 +81,30 @@ rule cupping:
         "{wildcards.scan}: beam hardening from the scan itself"
     shell:
         "xrmflow cupping --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {output.cupping} --slices {output.slices} "
+        "--cupping {output.cupping} --slices {output.slices} --equations {output.equations} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule cupping_protocol:
+    input:
+        fits=of_protocol(CUPPING),
+        equations=of_protocol(CUPPING_EQUATIONS),
+    output:
+        cupping=PROTOCOL_CUPPING,
+    log:
+        f"{PROTOCOL}/logs/cupping_protocol.log",
+    benchmark:
+        f"{PROTOCOL}/benchmarks/cupping_protocol.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PLAN.memory_mb("cupping_protocol"),
+        runtime=PLAN.minutes("cupping_protocol"),
+    params:
+        section=section("cupping_protocol"),
+        lineage=lineage("cupping_protocol"),
+    message:
+        "protocol {wildcards.protocol}: beam hardening from all of its scans"
+    shell:
+        "xrmflow cupping_protocol --fits {input.fits} --equations {input.equations} --cupping {output.cupping} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

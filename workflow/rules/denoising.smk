@@ -5,7 +5,7 @@ rule n2i_split:
     input:
         projections=PROJECTIONS,
         geometry=GEOMETRY,
-        cupping=CUPPING,
+        cupping=cupping,
         volume=VOLUME,
     output:
         splits=[kept(path, "standard") for path in SPLITS],

@@ -5,7 +5,7 @@ rule fdk:
     input:
         projections=PROJECTIONS,
         geometry=GEOMETRY,
-        cupping=CUPPING,
+        cupping=cupping,
     output:
         volume=VOLUME,
     log:
@@ -33,7 +33,7 @@ rule iterative:
     input:
         projections=PROJECTIONS,
         geometry=GEOMETRY,
-        cupping=CUPPING,
+        cupping=cupping,
         volume=VOLUME,
     output:
         iterative=ITERATIVE,

@@ -44,6 +44,7 @@ rule validate:
 rule collect:
     input:
         tables=all_measured(TABLE),
+        scans=str(PLAN.table),
     output:
         table=report(
             STUDY,
@@ -72,7 +73,7 @@ rule collect:
     message:
         "putting the bone numbers of all scans into one table"
     shell:
-        "xrmflow collect --tables {input.tables} --table {output.table} --wide {output.wide} "
+        "xrmflow collect --tables {input.tables} --scans {input.scans:q} --table {output.table} --wide {output.wide} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 
 
@@ -82,7 +83,7 @@ rule report:
         views=VIEWS,
         geometry=GEOMETRY,
         sweep=SWEEP,
-        cupping=CUPPING,
+        cupping=cupping,
         cupping_slices=CUPPING_SLICES,
         volumes=measured(STORE),
         bones=measured(BONE),

@@ -2,16 +2,19 @@
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xrmflow.errors import SettingsError
 
-COLUMNS = ("scan", "source", "role", "pair", "truth")
+LABELS = ("animal", "side", "bone", "group", "timepoint", "protocol")
+COLUMNS = ("scan", "source", "role", "pair", "truth", *LABELS)
+SIDES = ("left", "right")
 ROLES = ("train", "train-only", "validation", "test", "reference")
 SCAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+LABEL = re.compile(r"[^\W_][\w .+-]{0,63}")
 # Folders beside the scans in the results.
-RESERVED = ("logs", "benchmarks")
+RESERVED = ("logs", "benchmarks", "protocols")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Scan:
             (high-resolution partner of another scan: reconstructed, not measured).
         pair: id of the high-resolution partner that super-resolution learns from, or "".
         truth: folder with the known answer of a simulated scan, or "".
+        animal, side, bone, group, timepoint: what was scanned, for the tables of the study; "" where not told.
+        protocol: name of the way it was scanned (tube, filter, distances, kind of specimen): scans of one protocol
+            share one beam-hardening correction. Also a column of the study's tables.
     """
 
     scan: str
@@ -33,6 +39,17 @@ class Scan:
     role: str = "test"
     pair: str = ""
     truth: str = ""
+    animal: str = ""
+    side: str = ""
+    bone: str = ""
+    group: str = ""
+    timepoint: str = ""
+    protocol: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the study's tables say of the scan, by column."""
+        return {name: getattr(self, name) for name in LABELS}
 
 
 def load_scans(path: Path | str) -> dict[str, Scan]:
@@ -42,6 +59,30 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
         SettingsError: the first fault, with file, line, column and what was expected.
     """
     path = Path(path)
+    scans: dict[str, Scan] = {}
+    for number, values in _rows(path):
+        scan = _scan(values, path, number)
+        if scan.scan in scans:
+            raise SettingsError(f"{path}:{number}: scan: id {scan.scan!r} appears twice; ids must differ")
+        scans[scan.scan] = scan
+    if not scans:
+        raise SettingsError(f"{path}: expected at least one scan below the header")
+    _check_pairs(scans, path)
+    return scans
+
+
+def read_labels(path: Path | str) -> dict[str, dict[str, str]]:
+    """What the table says of each scan for the study, by id and column; the raw files need not be there any more.
+
+    Columns of `LABELS` that say nothing of any scan are left out.
+    """
+    rows = [values for _, values in _rows(Path(path))]
+    told = [name for name in LABELS if any(values.get(name) for values in rows)]
+    return {values.get("scan", ""): {name: values.get(name, "") for name in told} for values in rows}
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells by column of every row."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -56,16 +97,13 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
     rows = list(csv.reader((line for _, line in lines), delimiter="\t"))
     header = [name.strip() for name in rows[0]]
     _check_header(header, f"{path}:{lines[0][0]}")
-    scans: dict[str, Scan] = {}
-    for (number, _), cells in zip(lines[1:], rows[1:], strict=True):
-        scan = _row(header, cells, path, number)
-        if scan.scan in scans:
-            raise SettingsError(f"{path}:{number}: scan: id {scan.scan!r} appears twice; ids must differ")
-        scans[scan.scan] = scan
-    if not scans:
-        raise SettingsError(f"{path}: expected at least one scan below the header")
-    _check_pairs(scans, path)
-    return scans
+    return [(n, _cells(header, cells, f"{path}:{n}")) for (n, _), cells in zip(lines[1:], rows[1:], strict=True)]
+
+
+def _cells(header: list[str], cells: list[str], place: str) -> dict[str, str]:
+    if len(cells) > len(header):
+        raise SettingsError(f"{place}: expected {len(header)} tab-separated cells, got {len(cells)}")
+    return {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
 
 
 def _check_header(header: list[str], place: str) -> None:
@@ -78,27 +116,38 @@ def _check_header(header: list[str], place: str) -> None:
         )
 
 
-def _row(header: list[str], cells: list[str], path: Path, number: int) -> Scan:
+def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     place = f"{path}:{number}"
-    if len(cells) > len(header):
-        raise SettingsError(f"{place}: expected {len(header)} tab-separated cells, got {len(cells)}")
-    values = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-    scan = Scan(
-        **{name: value for name, value in values.items() if value or name in ("scan", "source", "pair", "truth")}
-    )
+    scan = Scan(**{name: value for name, value in values.items() if value or name in ("scan", "source")})
     if not SCAN_ID.fullmatch(scan.scan):
         raise SettingsError(f"{place}: scan: expected letters, digits, _ and - (at most 64), got {scan.scan!r}")
     if scan.scan in RESERVED:
         raise SettingsError(f"{place}: scan: the name {scan.scan!r} is taken by the run itself; choose another")
     if scan.role not in ROLES:
         raise SettingsError(f"{place}: role: expected one of {', '.join(ROLES)}, got {scan.role!r}")
+    _check_labels(scan, place)
     source = path.parent / scan.source
     if not scan.source or not source.exists():
         raise SettingsError(f"{place}: source: no such file {source}")
     truth = str(path.parent / scan.truth) if scan.truth else ""
     if truth and not Path(truth).is_dir():
         raise SettingsError(f"{place}: truth: no such folder {truth}")
-    return Scan(scan.scan, str(source), scan.role, scan.pair, truth)
+    return replace(scan, source=str(source), truth=truth)
+
+
+def _check_labels(scan: Scan, place: str) -> None:
+    for name, value in scan.labels.items():
+        if value and not LABEL.fullmatch(value):
+            raise SettingsError(
+                f"{place}: {name}: expected letters, digits, spaces and _ . + - (at most 64), got {value!r}"
+            )
+    if scan.side and scan.side not in SIDES:
+        raise SettingsError(f"{place}: side: expected one of {', '.join(SIDES)}, got {scan.side!r}")
+    if scan.protocol and not SCAN_ID.fullmatch(scan.protocol):
+        raise SettingsError(
+            f"{place}: protocol: expected letters, digits, _ and - (at most 64: it names a folder), "
+            f"got {scan.protocol!r}"
+        )
 
 
 def _check_pairs(scans: dict[str, Scan], path: Path) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field
 from xrmflow.config.align import AlignSection
 from xrmflow.config.collect import CollectSection
 from xrmflow.config.cupping import CuppingSection
+from xrmflow.config.cupping_protocol import CuppingProtocolSection
 from xrmflow.config.fdk import FdkSection
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.config.ingest import IngestSection
@@ -62,6 +63,7 @@ class Settings(Section):
     flatfield: FlatfieldSection = FlatfieldSection()
     align: AlignSection = AlignSection()
     cupping: CuppingSection = CuppingSection()
+    cupping_protocol: CuppingProtocolSection = CuppingProtocolSection()
     fdk: FdkSection = FdkSection()
     iterative: IterativeSection = IterativeSection()
     n2i_split: N2iSplitSection = N2iSplitSection()

@@ -36,9 +36,10 @@ NOTHING = ScanSize(1, 1, 1, 2, (1, 1, 1))
 class Plan:
     """Settings and scans of one run, with the questions the rules ask of them."""
 
-    def __init__(self, settings: Settings, scans: dict[str, Scan]) -> None:
+    def __init__(self, settings: Settings, scans: dict[str, Scan], table: Path = Path("scans.tsv")) -> None:
         self.settings = settings
         self.scans = scans
+        self.table = table
         self._run_lock: TextIO | None = None
         self._check()
 
@@ -69,6 +70,21 @@ class Plan:
     def has_sr(self) -> bool:
         """Whether a super-resolution network is to be had."""
         return self.trains_sr or bool(self.settings.trained_sr)
+
+    # which scans share a beam-hardening correction --------------------------------------------------------------------
+
+    @cached_property
+    def protocols(self) -> dict[str, list[str]]:
+        """Protocol -> ids of the scans that share its beam-hardening correction."""
+        if self.settings.cupping_protocol.scope == "scan" or self.settings.cupping.method == "none":
+            return {}
+        names = dict.fromkeys(scan.protocol for scan in self.scans.values() if scan.protocol)
+        return {name: [scan.scan for scan in self.scans.values() if scan.protocol == name] for name in names}
+
+    def protocol_of(self, scan: str) -> str:
+        """The protocol whose correction a scan gets; "" where it has its own."""
+        name = self.scans[scan].protocol
+        return name if name in self.protocols else ""
 
     # which scans and volumes -------------------------------------------------------------------------------------
 
@@ -123,6 +139,7 @@ class Plan:
         """The sections of the stages that take part in this run."""
         left_out = {name for name in PARENTS if name.startswith("n2i") and not self.has_n2i}
         left_out |= {name for name in PARENTS if name.startswith("sr") and not self.has_sr}
+        left_out |= set() if self.protocols else {"cupping_protocol"}
         left_out |= {"iterative"} - set(self.settings.measure)
         return {stage: section for stage, section in self.sections.items() if stage not in left_out}
 
@@ -243,7 +260,7 @@ class Plan:
         """Run stage collect over the tables there are, under names that the workflow does not take for the whole."""
         table, wide = (str(results / name) for name in PARTIAL)
         command = [sys.executable, "-m", "xrmflow.cli", "collect", "--table", table, "--wide", wide]
-        command += ["--params", self.sections["collect"], "--tables", *tables]
+        command += ["--params", self.sections["collect"], "--scans", str(self.table), "--tables", *tables]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
         print(said, file=sys.stderr)
@@ -273,7 +290,8 @@ def load_plan(settings: str) -> Plan:
     try:
         path = Path(settings)
         loaded = load_settings(path, Settings)
-        return Plan(loaded, load_scans(path.parent / loaded.scans))
+        table = path.parent / loaded.scans
+        return Plan(loaded, load_scans(table), table)
     except UserError as error:
         fault(error)
 

@@ -129,6 +129,7 @@ COSTS: dict[str, Cost] = {
     "flatfield": Cost(650, ("pixels", 61), ("pixels", 0.5e-6), budget_gb=2.0),  # small 2254, pair 1054
     "align": Cost(490, ("pixels", 4.5), ("centre_updates", 1e-9)),  # small 611, pair 528
     "cupping": Cost(550, ("fit_pixels", 49), ("fit_updates", 14e-9)),  # small 903, pair 705
+    "cupping_protocol": Cost(250, ("pixels", 0), ("pixels", 0)),
     "fdk": Cost(430, ("held", 6.6), ("updates", 3.3e-9), whole=True),  # small 709, demo 459
     "iterative": Cost(450, ("held", 48), ("updates", 240e-9), base_s=5, whole=True),  # tv, the largest and longest
     "n2i_split": Cost(470, ("voxels", 14), ("updates", 3.3e-9), whole=True),  # small 645, demo 500

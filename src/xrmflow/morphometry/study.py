@@ -44,6 +44,24 @@ def widened(tables: Sequence[Sequence[Row]], symbols: Sequence[str] = ()) -> tup
     return rows, list(dict.fromkeys([*KEYS, *(name for row in rows for name in row)]))
 
 
+def labelled(
+    rows: Sequence[Row], columns: Sequence[str], labels: Mapping[str, Mapping[str, str]]
+) -> tuple[list[Row], list[str]]:
+    """Rows with what is known of each scan (its animal, group, ...) after its id.
+
+    Args:
+        rows: with a field "scan".
+        columns: their columns, "scan" first.
+        labels: fields to add, by scan; the same fields for each.
+
+    Returns:
+        rows: those of scans without labels have none.
+        columns: all of them.
+    """
+    names = list(dict.fromkeys(name for fields in labels.values() for name in fields))
+    return [{**row, **labels.get(row["scan"], {})} for row in rows], [*columns[:1], *names, *columns[1:]]
+
+
 def _kept(table: Sequence[Row], symbols: Sequence[str]) -> list[Row]:
     """Rows of the symbols, in their order; all when there are none."""
     return [row for symbol in symbols for row in table if row["symbol"] == symbol] if symbols else list(table)

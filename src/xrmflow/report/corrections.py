@@ -65,7 +65,7 @@ def hardening(results: Results, params: ReportSection) -> list[Block]:
     if document is None:
         return [NotRun("Beam hardening (cupping)", "not asked for in the settings")]
     blocks: list[Block] = [Text(_hardening_words(document), "pass" if document.get("trusted") else "look")]
-    arrays = results.cupping_slices
+    arrays = _corrected(results.cupping_slices, document)
     unit = display_unit("attenuation_per_mm" if results.calibrated else "attenuation_per_voxel")
     scale = 10.0 if results.calibrated else 1.0
     if {"before", "after"} <= arrays.keys():
@@ -189,6 +189,8 @@ def _hardening_words(document: Mapping[str, Any]) -> str:
     words = [
         f"Coefficients of the polynomial: {coefficients}; {'applied' if document.get('applied') else 'not applied'}."
     ]
+    if document.get("protocol"):
+        words.append(f"One correction for all scans of protocol {document['protocol']}.")
     before, after = document.get("grey_difference_before"), document.get("grey_difference_after")
     if before is not None and after is not None:
         words.append(
@@ -196,6 +198,16 @@ def _hardening_words(document: Mapping[str, Any]) -> str:
         )
     words += [sentence(str(document["message"]))] if document.get("message") else []
     return " ".join(words)
+
+
+def _corrected(arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Pictures with the coefficients in use, which may be those of the scan's protocol and not its own."""
+    coefficients = np.asarray(document.get("coefficients") or [1.0])
+    found = dict(arrays)
+    for powers, after in (("powers", "after"), ("profile_powers", "profile_after")):
+        if len(found.get(powers, ())) == len(coefficients):
+            found[after] = np.tensordot(coefficients, found[powers], axes=1)
+    return found
 
 
 def _losses(evaluations: list[Any]) -> list[float]:

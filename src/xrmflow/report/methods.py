@@ -142,7 +142,10 @@ def _hardening(document: Mapping[str, Any] | None) -> str:
     if document is None or not document.get("applied"):
         return "not corrected"
     coefficients = ", ".join(number(c) for c in document.get("coefficients", []))
-    return f"polynomial linearisation fitted to the scan itself, coefficients {coefficients}"
+    scans = (
+        f"all {len(document['scans'])} scans of its protocol together" if document.get("scans") else "the scan itself"
+    )
+    return f"polynomial linearisation fitted to {scans}, coefficients {coefficients}"
 
 
 def _segment(results: Results, describe: Any) -> str:
