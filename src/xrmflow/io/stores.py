@@ -25,6 +25,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
 from xrmflow.io.multiscale import multiscale as write_multiscale
+from xrmflow.io.shards import ShardWriter, shard_shape
 
 Kind = Literal["projections", "volume"]
 Quantity = Literal[
@@ -44,26 +45,46 @@ PICTURES = ("attenuation_per_mm", "attenuation_per_voxel", "label")
 
 
 class StoreWriter:
-    """The store while it is being written; arrays are zarr arrays and serve as `Writer`s."""
+    """The store while it is being written; its arrays serve as `Writer`s.
 
-    def __init__(self, folder: Path, kind: Kind) -> None:
+    Args:
+        folder: where.
+        kind: of store.
+        sharded: whether three-dimensional arrays get few files rather than one a chunk.
+    """
+
+    def __init__(self, folder: Path, kind: Kind, *, sharded: bool = False) -> None:
         self._group = zarr.open_group(folder, mode="w", zarr_format=3)
-        self._kind = kind
-        self.names: list[str] = []
+        self._kind, self._sharded = kind, sharded
+        self._arrays: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the arrays added so far."""
+        return list(self._arrays)
 
     def add(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
         """Create an array and return it for writing. `name` is "data" for the main array."""
         chunks = tuple(min(c, max(s, 1)) for c, s in zip(CHUNKS[self._kind][-len(shape) :], shape, strict=True))
-        self.names.append(name)
-        return self._group.create_array(
+        shards = shard_shape(shape, chunks, np.dtype(dtype).itemsize) if self._sharded and len(shape) == 3 else None
+        array = self._group.create_array(
             name,
             shape=shape,
             dtype=dtype,
             chunks=chunks,
+            shards=shards,
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
             dimension_names=DIMENSIONS[self._kind][-len(shape) :],
             config={"write_empty_chunks": True},
         )
+        self._arrays[name] = array if shards is None else ShardWriter(array)
+        return self._arrays[name]
+
+    def flush(self) -> None:
+        """Write what shards still hold back."""
+        for array in self._arrays.values():
+            if isinstance(array, ShardWriter):
+                array.flush()
 
     def __setitem__(self, name: str, values: np.ndarray) -> None:
         """Create an array and fill it at once."""
@@ -72,7 +93,7 @@ class StoreWriter:
     def make_image(self, quantity: Quantity, *, grid: VolumeGrid, calibrated: bool) -> None:
         """Make the store an OME-NGFF image: coarser levels of "data", and the attribute that describes them."""
         self._group.attrs["ome"] = write_multiscale(
-            self._group["data"],  # type: ignore[arg-type]
+            self._arrays["data"],
             self.add,
             grid=grid,
             calibrated=calibrated,
@@ -163,13 +184,13 @@ def create_volume(
         grid: the grid of "data".
         calibrated: whether the voxel size is known.
         provenance: from `xrmflow.io.provenance.provenance`.
-        multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels; False for
-            what only the next stage reads.
+        multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels, in few files;
+            False for what only the next stage reads.
         record: anything else JSON-ready that readers need.
     """
     described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
     full = {"grid": described, "calibrated": calibrated, **record}
-    with _create(store_folder(path), "volume", quantity, full, provenance) as store:
+    with _create(store_folder(path), "volume", quantity, full, provenance, sharded=multiscale) as store:
         yield store
         if multiscale and quantity in PICTURES:
             store.make_image(quantity, grid=grid, calibrated=calibrated)
@@ -187,7 +208,13 @@ def open_volume(path: Path | str, quantity: Quantity | tuple[Quantity, ...] | No
 
 @contextmanager
 def _create(
-    folder: Path, kind: Kind, quantity: Quantity, record: dict[str, Any], provenance: dict[str, Any]
+    folder: Path,
+    kind: Kind,
+    quantity: Quantity,
+    record: dict[str, Any],
+    provenance: dict[str, Any],
+    *,
+    sharded: bool = False,
 ) -> Iterator[StoreWriter]:
     if quantity not in get_args(Quantity):
         raise ValueError(f"quantity: expected one of {get_args(Quantity)}, got {quantity!r}")
@@ -196,8 +223,9 @@ def _create(
     with lock(folder):
         _sweep(folder)
         try:
-            store = StoreWriter(temporary, kind)
+            store = StoreWriter(temporary, kind, sharded=sharded)
             yield store
+            store.flush()
             described = {"kind": kind, "quantity": quantity, "arrays": store.names, "record": record}
             seal(temporary, described | {"provenance": provenance})
             _publish(temporary, folder)
