@@ -16,7 +16,7 @@ from xrmflow.projectors.lanes import LANES, add_bent_sixteen, add_sixteen, sprea
 
 FAST = {"contract", "nsz"}
 # Voxels along x, and places along z or rows, that are worked on together: what they touch fits a processor's caches.
-TILE, BLOCK = 8, 128
+TILE, BLOCK = 16, 128
 # Planes across the main direction of rays, and columns of the detector, that are worked on together: likewise.
 PLANES, COLUMNS = 8, 64
 # A pitch up to which 16 positions and their successors stay within 32 values: 15 pitch + 2 <= 32.
