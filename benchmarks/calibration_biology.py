@@ -121,20 +121,20 @@ def _measured(one: Scanned, coefficients: tuple[float, ...]) -> Measured:
 def _measure(volume: np.ndarray, bone: np.ndarray, factor: int, voxel_mm: float) -> Measured:
     """Mean attenuation of bone well below its surface, and mean thickness of the cortex.
 
-    The thickness along a ray from the middle is the integral over it of (v - w) / (b - w), with b the mean of bone on
-    the ray's own slice and w that of what surrounds it: partial volumes and blur do not change it.
+    The thickness along a ray from the middle is the integral over it of (v - w) / (b - w), with b the mean of bone and
+    w that of the marrow: partial volumes and blur do not change it.
     """
-    deep = scipy.ndimage.binary_erosion(bone, iterations=SURFACE_PX * factor, border_value=1)
-    far = ~scipy.ndimage.binary_dilation(bone, iterations=SURFACE_PX * factor)
-    middle = scipy.ndimage.binary_fill_holes(bone.any(axis=0))
-    marrow = far & scipy.ndimage.binary_erosion(middle, iterations=SURFACE_PX * factor)
+    deep = np.asarray(scipy.ndimage.binary_erosion(bone, iterations=SURFACE_PX * factor, border_value=1), dtype=bool)
+    far = ~np.asarray(scipy.ndimage.binary_dilation(bone, iterations=SURFACE_PX * factor), dtype=bool)
+    middle = np.asarray(scipy.ndimage.binary_fill_holes(bone.any(axis=0)))
+    marrow = far & np.asarray(scipy.ndimage.binary_erosion(middle, iterations=SURFACE_PX * factor), dtype=bool)
     around = float(volume[marrow].mean())
     share = (volume - around) / (float(volume[deep].mean()) - around)
-    centre = scipy.ndimage.center_of_mass(middle)
+    rows, cols = np.nonzero(middle)
     angle = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)[:, None]
     reach = np.arange(0, volume.shape[2] / 2, STEP_PX)
-    places = np.array([centre[0] + reach * np.sin(angle), centre[1] + reach * np.cos(angle)])
-    near = scipy.ndimage.binary_dilation(middle, iterations=SURFACE_PX * factor)
+    places = np.array([rows.mean() + reach * np.sin(angle), cols.mean() + reach * np.cos(angle)])
+    near = np.asarray(scipy.ndimage.binary_dilation(middle, iterations=SURFACE_PX * factor), dtype=bool)
     lengths = [
         scipy.ndimage.map_coordinates(np.where(near, layer, 0.0), places, order=1).sum(axis=1).mean() for layer in share
     ]

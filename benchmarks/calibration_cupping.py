@@ -144,7 +144,7 @@ def _bones(mineral_variation: float, options: argparse.Namespace) -> dict[str, A
         )
         one = scanned(random_bone(np.random.default_rng([seed, 0]), mineral_variation), recipe, seed)
         fits.append(fit_cupping(one.measured, one.scan.acquisition, degree=options.degree))
-        shells.append(_shells_of(one, options.degree))
+        shells.append(shells_of(one, options.degree))
         before.append(_uncorrected(one, shells[-1], seed, options))
     shared = _shared(fits, options.degree)
     scopes = {
@@ -162,7 +162,8 @@ def _shared(fits: list[CuppingFit], degree: int) -> list[CuppingFit]:
     return [protocols[index % n] for index in range(len(fits))]
 
 
-def _shells_of(one: Scanned, degree: int) -> Shells:
+def shells_of(one: Scanned, degree: int) -> Shells:
+    """Means in shells of a scan's reconstruction and of its monochromatic reference's."""
     grid = load_slab(one.measured, one.scan.acquisition, degree=1, slices=COST_SLICES).grid
     shell, inside = _shells(one.bone, grid)
 

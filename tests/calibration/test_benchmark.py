@@ -44,3 +44,23 @@ def test_biology_prints_the_effects(benchmark, monkeypatch, capsys):
     assert figures["fixed"]["planted_percent"] == [3, 5]
     for scope in ("uncorrected", "scan", "protocol"):
         assert set(figures[scope]["error_of_the_effect_percent"]) == {"attenuation", "thickness"}
+
+
+def test_the_table_of_the_ablation_has_a_row_a_loss(benchmark):
+    import cupping_ablation
+
+    cells = {"thick, 10000 counts": {"used": [90.0, 97.0, 99.0], "variance": [-20.4, 10.0, 30.0]}}
+    assert cupping_ablation.table(cells).splitlines() == [
+        "| loss | thick, 10000 counts |",
+        "|---|---|",
+        "| used | 97 (90) |",
+        "| variance | 10 (-20) |",
+    ]
+
+
+def test_the_ablation_takes_the_least_loss(benchmark):
+    import cupping_ablation
+    import numpy as np
+
+    basis = np.stack([np.linspace(1.0, 2.0, 8), -0.5 * np.linspace(1.0, 2.0, 8) + 1.0]).reshape(2, 2, 2, 2)
+    assert cupping_ablation.minimiser(cupping_ablation.variance, basis, np.ones((2, 2, 2), bool)) == 2.0
