@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xrmflow.config.report import ReportSection
+from xrmflow.report import corrections
 from xrmflow.report.blocks import Gallery, NotRun
 from xrmflow.report.corrections import centre, detector, hardening
 from xrmflow.report.results import open_results
@@ -69,3 +70,16 @@ def test_a_fit_solved_in_one_step_is_not_drawn_as_a_descent(full, params, evalua
     document = {"coefficients": [1.0, 0.1], "applied": True, "trusted": True, "loss": {"evaluations": evaluations}}
     titles = [getattr(block, "title", "") for block in hardening(replace(results, cupping=document), params)]
     assert ("Fit" in titles) == shown
+
+
+def test_pictures_show_the_correction_of_the_protocol(full, params, monkeypatch):
+    """A scan's own archive holds what its own correction makes of it; in use is another."""
+    drawn = {}
+    monkeypatch.setattr(corrections, "picture", lambda image, *, caption, **_: drawn.update({caption: image}))
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    powers = np.stack([np.full((8, 8), 0.04), np.full((8, 8), 0.01)])
+    arrays = {"before": powers[0], "after": powers[0] + 0.9 * powers[1], "powers": powers}
+    document = {"coefficients": [1.0, 0.5], "applied": True, "trusted": True, "protocol": "femur", "scans": [{}, {}]}
+    blocks = hardening(replace(results, cupping=document, cupping_slices=arrays), params)
+    assert "all scans of protocol femur" in getattr(blocks[0], "text", "")
+    assert drawn["After the correction"] == pytest.approx(10 * (powers[0] + 0.5 * powers[1]))
