@@ -1,0 +1,332 @@
+"""Joint calibration of the detector's pose and drift from the scan itself: `align`.
+
+Coarse to fine: centre, roll, tilt and slant first, then smooth drifts along columns and rows, then a shift of each
+view, by the Gauss-Newton steps of `xrmflow.calibration.joint` on images two to a few pixels coarse. Where the object
+stands is left alone (`xrmflow.calibration.gauge`). The sharpness of the reconstruction
+(`xrmflow.calibration.sharpness`), which the fit does not use, checks its centre and roll. A fit that is no better than
+the start, or that its check contradicts, changes nothing and says so.
+
+Start from a centre within a few pixels, such as that of `xrmflow.calibration.centre`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from xrmflow.arrays import Reader, Track, untracked
+from xrmflow.calibration.consistency import PASSES, Level, make_level, supported
+from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, step
+from xrmflow.calibration.sharpness import sharper
+from xrmflow.geometry.acquisition import Acquisition
+
+# The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
+COARSE_COLS, FINE_COLS = 20, 80
+VIEWS_A_COLUMN = 3.0
+BLOCKS = 12
+UNITS = {"centre_px": "px", "roll_deg": "deg", "tilt_deg": "deg", "slant_deg": "deg"}
+# Half widths of intervals even without noise: what coarse pixels and FDK leave.
+FLOOR = {"centre_px": 0.01, "roll_deg": 0.01, "tilt_deg": 0.5, "slant_deg": 0.2}
+LOSS_OPERATIONS = 2 * PASSES
+LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
+LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX = 1.0, 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A parameter of the whole scan.
+
+    Attributes:
+        name: field of the acquisition.
+        value: fitted, or nominal where not observable.
+        interval: half width of the 95 % interval; None where not observable.
+        unit: px or deg.
+        observable: whether data hold it.
+    """
+
+    name: str
+    value: float
+    interval: float | None
+    unit: str
+    observable: bool
+
+
+@dataclass(frozen=True)
+class AlignmentFit:
+    """Result of `align`.
+
+    Attributes:
+        acquisition: with the fitted numbers and per-view shifts, or as given when the fit is not trusted.
+        estimates: of the numbers, with 95 % intervals.
+        drift_px: (view, 2) smooth part of the fitted shifts along columns and rows, beyond those recorded.
+        jitter_px: (view, 2) the rest of them.
+        mismatch_px: rms over the views of the shift that would explain their residual best, before and after: the
+            alignment score.
+        inconsistent: share of the (band-passed) images that their reconstruction does not show, before and after.
+        sharpness: energy of the band-passed reconstruction after, relative to before.
+        disagreement_px: by how much sharpness would move the outermost rows of the fitted images; None where blind.
+        trusted: whether the result may be used.
+        message: why, or why not.
+        operations: cost in reconstructions or reprojections of the whole scan.
+        history: what each step reached.
+    """
+
+    acquisition: Acquisition
+    estimates: tuple[Estimate, ...]
+    drift_px: np.ndarray
+    jitter_px: np.ndarray
+    mismatch_px: tuple[float, float]
+    inconsistent: tuple[float, float]
+    sharpness: float
+    disagreement_px: float | None
+    trusted: bool
+    message: str
+    operations: float
+    history: tuple[dict[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the acquisition."""
+        return {
+            "trusted": self.trusted,
+            "message": self.message,
+            "parameters": [vars(estimate) for estimate in self.estimates],
+            "drift_rms_px": _rms(self.drift_px),
+            "jitter_rms_px": _rms(self.jitter_px),
+            "mismatch_px": {"before": self.mismatch_px[0], "after": self.mismatch_px[1]},
+            "inconsistent": {"before": self.inconsistent[0], "after": self.inconsistent[1]},
+            "sharpness": self.sharpness,
+            "disagreement_px": self.disagreement_px,
+            "cost_in_reconstructions": self.operations,
+            "history": list(self.history),
+        }
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A number of steps with the same data and the same free parameters."""
+
+    binning: int
+    numbers: tuple[str, ...]
+    knots: int
+    jitter: bool
+    steps: int
+
+
+def align(
+    projections: Reader,
+    acquisition: Acquisition,
+    *,
+    numbers: tuple[str, ...] = NUMBERS,
+    drift_knots: int = 7,
+    jitter: bool = True,
+    track: Track = untracked,
+) -> AlignmentFit:
+    """Fit centre, roll, tilt, slant, drift and jitter of the detector to a cone or parallel scan.
+
+    Args:
+        projections: (view, row, col) line integrals.
+        acquisition: geometry to start from; its per-view shifts are used and corrected.
+        numbers: which of centre_px, roll_deg, tilt_deg, slant_deg to fit.
+        drift_knots: coefficients of the cubic splines over time of the drifts, at least 4; 0 for none.
+        jitter: whether each view may be shifted by itself.
+        track: shows progress over steps.
+
+    Raises:
+        ValueError: projections of another shape than the acquisition, unknown names, 1 to 3 knots.
+    """
+    expected = (acquisition.views, acquisition.rows, acquisition.cols)
+    if tuple(projections.shape) != expected:
+        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    if unknown := set(numbers) - set(NUMBERS):
+        raise ValueError(f"numbers: expected some of {', '.join(NUMBERS)}, got {', '.join(sorted(unknown))}")
+    if 0 < drift_knots < 4:
+        raise ValueError(f"drift_knots: expected 0 or at least 4 for a cubic spline, got {drift_knots}")
+    parts = plan(acquisition, numbers=numbers, drift_knots=drift_knots, jitter=jitter)
+    now, last = acquisition, None
+    history: list[dict[str, float]] = []
+    for part in track(parts, total=len(parts), label="align"):
+        level = _level(projections, now, part)
+        model = make_model(acquisition, numbers=part.numbers, knots=part.knots, jitter=part.jitter)
+        for _ in range(part.steps):
+            last = step(level, now, model, start=acquisition)
+            now, tries = _accepted(last)
+            history.append(_record(last, (last.operations + tries * LOSS_OPERATIONS) * level.cost))
+    assert last is not None
+    return _judged(last, acquisition, now, history)
+
+
+def plan(acquisition: Acquisition, *, numbers: tuple[str, ...], drift_knots: int, jitter: bool) -> list[_Part]:
+    """From few parameters on coarse images to all of them on finer ones."""
+    fine = 2 ** max(1, round(math.log2(max(1.0, acquisition.cols / FINE_COLS))))
+    fine = fine if acquisition.cols >= 2 * COARSE_COLS else 1
+    coarse = 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
+    first = tuple(name for name in numbers if name in ("centre_px", "roll_deg"))
+    parts = [_Part(coarse, first, 0, False, 2)]
+    parts += [_Part(coarse, first, drift_knots, False, 2)] if drift_knots else []
+    parts += [_Part(coarse, first, drift_knots, True, 2)] if jitter else []
+    return [*parts, _Part(fine, first, drift_knots, jitter, 1), _Part(fine, numbers, drift_knots, jitter, 2)]
+
+
+def _level(projections: Reader, now: Acquisition, part: _Part) -> Level:
+    wanted = VIEWS_A_COLUMN * now.cols / part.binning
+    view_step = 1 if part.jitter else max(1, int(now.views / wanted))
+    reach = max(2.0, float(np.abs(now.shifts_px[:, 1]).max()) + 1.0)
+    level = make_level(projections, now, binning=part.binning, view_step=view_step, reach_px=reach)
+    return supported(level, now)
+
+
+def _accepted(last: Step) -> tuple[Acquisition, int]:
+    """The step, or the part of it that makes the residual smaller; how many residuals that took."""
+    before = _per_pixel(last.residual, last.seen)
+    for tries, share in enumerate((1.0, 0.5, 0.25), start=1):
+        there = last.applied(share)
+        residual, _, seen = loss(last.level, there)
+        if _per_pixel(residual, seen) < before:
+            return there, tries
+    return last.acquisition, 3
+
+
+def _per_pixel(residual: Tensor, seen: Tensor) -> float:
+    return float((residual.double() ** 2).sum() / seen.double().sum().clamp(min=1.0))
+
+
+def _record(last: Step, cost: float) -> dict[str, float]:
+    numbers = {name: float(getattr(last.acquisition, name)) for name in NUMBERS}
+    return {"binning": last.level.binning, "residual": _per_pixel(last.residual, last.seen) ** 0.5, **numbers} | {
+        "cost_in_reconstructions": cost
+    }
+
+
+def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[dict[str, float]]) -> AlignmentFit:
+    level = last.level
+    before, after = (_Look(level, one) for one in (start, found))
+    sharp_before, sharp = sharper(level, start).energy, sharper(level, found)
+    shown = sharp.applied(found)
+    disagreement = None
+    if not sharp.blind:
+        centre = abs(shown.centre_px - found.centre_px)
+        turn = math.radians(abs(shown.roll_deg - found.roll_deg))
+        disagreement = math.hypot(centre, 0.5 * turn * found.rows)
+    operations = sum(record["cost_in_reconstructions"] for record in history)
+    operations += (2 * LOSS_OPERATIONS + 2 * sharp.operations) * level.cost
+    estimates = _estimates(last, start, found, after.residual)
+    sharpness = sharp.energy / max(sharp_before, 1e-30)
+    drift, jitter = _parts_of_shifts(last, found.shifts_px - start.shifts_px)
+    fault = _fault(before, after, sharpness, disagreement, estimates, offset=any(level.added))
+    found_words = _words(estimates, drift, jitter, before, after)
+    return AlignmentFit(
+        acquisition=start if fault else found,
+        estimates=estimates,
+        drift_px=drift,
+        jitter_px=jitter,
+        mismatch_px=(before.mismatch_px, after.mismatch_px),
+        inconsistent=(before.share, after.share),
+        sharpness=sharpness,
+        disagreement_px=disagreement,
+        trusted=not fault,
+        message=f"{found_words}, but {fault}: geometry kept as it was" if fault else found_words,
+        operations=operations,
+        history=tuple(history),
+    )
+
+
+class _Look:
+    """What a geometry leaves unexplained.
+
+    Attributes:
+        residual: (view, row, col).
+        share: its norm over that of the images, band-passed alike.
+        mismatch_px: rms shift of the views that would explain it best, each by itself.
+    """
+
+    def __init__(self, level: Level, acquisition: Acquisition) -> None:
+        self.residual, images, seen = loss(level, acquisition)
+        banded = level.banded(images) * seen
+        self.share = float(self.residual.norm() / banded.norm().clamp(min=1e-30))
+        u, v = (level.banded(slope) * seen for slope in level.slopes(images))
+        uu, uv, vv = ((a * b).sum((1, 2)).double() for a, b in ((u, u), (u, v), (v, v)))
+        ru, rv = ((a * self.residual).sum((1, 2)).double() for a in (u, v))
+        floor = 1e-6 * (uu + vv).mean() + 1e-30
+        uu, vv = uu + floor, vv + floor
+        determinant = uu * vv - uv**2
+        shift_u, shift_v = (vv * ru - uv * rv) / determinant, (uu * rv - uv * ru) / determinant
+        self.mismatch_px = float(torch.sqrt((shift_u**2 + shift_v**2).mean()))
+
+
+def _estimates(last: Step, start: Acquisition, found: Acquisition, residual: Tensor) -> tuple[Estimate, ...]:
+    """Numbers with 95 % intervals, from how differently blocks of views pull at them (sandwich estimator)."""
+    n, names = len(last.columns), last.model.numbers
+    normal = (last.columns @ last.columns.T).double() + torch.diag(last.held)
+    inverse = torch.linalg.inv(normal) if n else normal
+    by_view = last.columns.reshape(n, len(residual), -1)
+    blocks = np.array_split(np.arange(len(residual)), min(BLOCKS, len(residual)))
+    pulls = torch.stack(
+        [
+            (by_view[:, block] * residual[block].flatten(1)).sum((1, 2)).double()
+            for block in map(torch.from_numpy, blocks)
+        ]
+    )
+    pulls = pulls - pulls.mean(dim=0)
+    scatter = inverse @ (pulls.T @ pulls) @ inverse * len(blocks) / max(1, len(blocks) - 1)
+    errors = torch.sqrt(scatter.diagonal().clamp(min=0)).numpy()
+    quantile = float(student.ppf(0.975, max(1, len(blocks) - 1)))
+    estimates = []
+    for k, name in enumerate(names):
+        known = last.observable[k]
+        interval = quantile * float(errors[k]) + FLOOR[name] if known else None
+        estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
+    return tuple(estimates)
+
+
+def _parts_of_shifts(last: Step, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fitted shifts (view, 2) as drift and jitter."""
+    drift = np.zeros_like(shifts)
+    for k, profiles in enumerate((last.model.along_columns, last.model.along_rows)):
+        drift[:, k] = profiles @ (profiles.T @ shifts[:, k]) / len(shifts)
+    return drift, shifts - drift
+
+
+def _fault(
+    before: _Look,
+    after: _Look,
+    sharpness: float,
+    disagreement: float | None,
+    estimates: tuple[Estimate, ...],
+    *,
+    offset: bool,
+) -> str:
+    """Why a fit may not be used; empty if it may. With an offset detector the energy also changes with its weights."""
+    if after.share > before.share:
+        return (
+            f"the volume explains the images no better ({after.share:.3g} of them is left, {before.share:.3g} before)"
+        )
+    if after.share > LARGEST_SHARE:
+        return f"the volume hardly explains the images ({after.share:.2f} of them is left)"
+    if sharpness < LEAST_SHARPNESS and not offset:
+        return f"slices are less sharp ({sharpness:.3f} of the energy before)"
+    if disagreement is not None and disagreement > LARGEST_DISAGREEMENT_PX:
+        return f"slices are sharpest with images displaced by {disagreement:.2f} px"
+    for one in estimates:
+        if one.name == "centre_px" and (one.interval is None or one.interval > LARGEST_INTERVAL_PX):
+            return "the centre is too uncertain"
+    return ""
+
+
+def _words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: _Look, after: _Look) -> str:
+    words = [
+        f"{one.name.rpartition('_')[0]} {one.value:.3f} +- {one.interval:.3f} {one.unit}"
+        if one.observable
+        else f"{one.name.rpartition('_')[0]} not observable"
+        for one in estimates
+    ]
+    shifts = [f"{name} {_rms(values):.2f} px rms" for name, values in (("drift", drift), ("jitter", jitter))]
+    rest = f"views displaced by {after.mismatch_px:.3f} px rms ({before.mismatch_px:.3f} before)"
+    return ", ".join([*words, *shifts, rest])
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).sum(axis=1).mean()))

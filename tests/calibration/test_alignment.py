@@ -1,0 +1,186 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from xrmflow.calibration.alignment import align
+from xrmflow.calibration.consistency import make_level, supported
+from xrmflow.calibration.gauge import ray_displacement_px
+from xrmflow.calibration.joint import conjugate_gradients, loss, make_model, step
+from xrmflow.calibration.sharpness import NUMBERS, energy_gradient, sharper
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.perturbation import spline_drift
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.projectors.analytic import project_ellipsoid
+
+COLS, ROWS, VIEWS, VOXEL = 48, 32, 60, 0.02
+
+
+def make(beam="cone", arc_deg=360.0, views=VIEWS, rows=ROWS, **fields):
+    cone = beam == "cone"
+    given = {
+        "beam": beam,
+        "angles_deg": tuple(np.arange(views) * arc_deg / views),
+        "rows": rows,
+        "cols": COLS,
+        "pixel_mm": 3 * VOXEL if cone else VOXEL,
+        "source_to_axis_mm": 6.0 if cone else None,
+        "source_to_detector_mm": 18.0 if cone else None,
+        "centre_px": (COLS - 1) / 2,
+        "midplane_px": (rows - 1) / 2,
+    }
+    return Acquisition(**(given | fields))
+
+
+def misaligned(drift_px=2.0, jitter_px=0.7, **fields):
+    rng = np.random.default_rng(3)
+    smooth = spline_drift(torch.from_numpy(rng.uniform(-drift_px, drift_px, (7, 2))), fields.get("views", VIEWS))
+    shifts = smooth.numpy() + rng.normal(0, jitter_px, smooth.shape)
+    shifts -= shifts.mean(axis=0)
+    pose = {"centre_px": 24.3, "roll_deg": 1.1, "tilt_deg": 0.8, "slant_deg": -0.9}
+    return make(**fields, **pose, shift_u_px=tuple(shifts[:, 0]), shift_v_px=tuple(shifts[:, 1]))
+
+
+def nominal(acquisition):
+    still = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
+    return replace(acquisition, centre_px=(COLS - 1) / 2, **still)
+
+
+def scan(acquisition, noise=0.0):
+    """Exact line integrals of a tall ellipsoid with smaller ones in it, some of them holes."""
+    rng, geometry = np.random.default_rng(0), scan_geometry(acquisition)
+    total = project_ellipsoid(geometry, centre_mm=(0, 0, 0), semi_axes_mm=(0.3, 0.26, 0.6), attenuation_per_mm=1.0)
+    for _ in range(16):
+        angle, distance = rng.uniform(0, 2 * np.pi), 0.2 * np.sqrt(rng.uniform())
+        total += project_ellipsoid(
+            geometry,
+            centre_mm=(distance * np.cos(angle), distance * np.sin(angle), rng.uniform(-0.3, 0.3)),
+            semi_axes_mm=tuple(rng.uniform(0.03, 0.08, 3)),
+            turn_rad=rng.uniform(0, 3),
+            attenuation_per_mm=rng.choice([-1.0, 2.0]),
+        )
+    return total.numpy().astype(np.float32) + rng.normal(0, noise, total.shape).astype(np.float32)
+
+
+def displacement(fitted, truth):
+    grid = VolumeGrid((truth.rows, COLS, COLS), VOXEL)
+    return ray_displacement_px(scan_geometry(fitted), scan_geometry(truth), grid, points=100)
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+def test_images_are_drawn_as_an_upright_detector_records_them(beam):
+    truth = misaligned(beam=beam)
+    upright = replace(nominal(truth), centre_px=truth.centre_px)
+    drawn, seen = make_level(scan(truth), truth, binning=2).images(truth)
+    expected, _ = make_level(scan(upright), upright, binning=2).images(upright)
+    wrong, _ = make_level(scan(truth), upright, binning=2).images(upright)
+    error = ((drawn - expected) * seen).square().mean().sqrt()
+    assert error < 0.1 * (wrong - expected).square().mean().sqrt()
+    assert seen.mean() > 0.8
+
+
+def test_transposes_are_transposes():
+    level = supported(make_level(scan(make()), make(), binning=2), make())
+    generator = torch.Generator().manual_seed(0)
+    shape = (VIEWS, ROWS // 2, COLS // 2)
+    x, y = (torch.randn(shape, generator=generator) for _ in range(2))
+    for forward, back in ((level.unexplained, level.unexplained_adjoint), (level.banded, level.banded_adjoint)):
+        assert float((forward(x) * y).sum()) == pytest.approx(float((x * back(y)).sum()), rel=1e-3)
+
+
+def test_the_true_geometry_leaves_little_unexplained():
+    truth = misaligned()
+    level = make_level(scan(truth), truth, binning=2)
+    right, start = (float(loss(level, one)[0].norm()) for one in (truth, nominal(truth)))
+    assert right < 0.15 * start
+
+
+def test_columns_are_the_derivatives_of_the_residual():
+    truth = misaligned(drift_px=0.0, jitter_px=0.0)
+    level = make_level(scan(truth), truth, binning=2)
+    made = step(level, truth, make_model(truth), start=truth)
+    for name, column, h in zip(made.model.numbers, made.columns, (0.2, 0.1, 1.0, 1.0), strict=True):
+        ahead, behind = (loss(level, replace(truth, **{name: getattr(truth, name) + s}))[0].flatten() for s in (h, -h))
+        assert float((((ahead - behind) / (2 * h)) - column).norm()) < 0.15 * float(column.norm())
+
+
+def test_conjugate_gradients_solve():
+    rng = np.random.default_rng(0)
+    root = torch.from_numpy(rng.normal(size=(6, 6)))
+    matrix, right = root @ root.T + torch.eye(6), torch.from_numpy(rng.normal(size=6))
+    found = conjugate_gradients(lambda x: matrix @ x, right, lambda x: x / matrix.diagonal(), steps=20)
+    torch.testing.assert_close(found, torch.linalg.solve(matrix, right))
+
+
+def test_drift_and_jitter_are_found_to_a_small_part_of_a_pixel():
+    truth = misaligned()
+    start = nominal(truth)
+    fit = align(scan(truth, noise=0.002), start)
+    assert fit.trusted, fit.message
+    assert displacement(start, truth) > 1.0
+    assert displacement(fit.acquisition, truth) < 0.05
+    assert fit.acquisition.roll_deg == pytest.approx(1.1, abs=0.05)
+    found = {one.name: one for one in fit.estimates}
+    assert abs(found["centre_px"].value - truth.centre_px) < found["centre_px"].interval + 0.02
+    assert fit.mismatch_px[1] < 0.1 < fit.mismatch_px[0]
+    assert fit.sharpness > 1
+    assert "not observable" in fit.message or found["tilt_deg"].observable
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"beam": "parallel", "arc_deg": 180.0},
+        {"arc_deg": 215.0},
+        {"views": 24},
+        {"centre_offset": 9.0},
+        {"rows": 1},
+    ],
+    ids=["parallel half turn", "short scan", "few views", "offset detector", "one row"],
+)
+def test_other_scans_are_made_no_worse(fields):
+    offset = fields.pop("centre_offset", 0.0)
+    truth = misaligned(drift_px=0.0, jitter_px=0.0, **fields)
+    truth = replace(truth, centre_px=truth.centre_px + offset, tilt_deg=0.0, slant_deg=0.0)
+    if fields.get("rows") == 1:
+        truth = replace(truth, roll_deg=0.0)
+    start = replace(truth, centre_px=truth.centre_px - 0.6, roll_deg=0.0)
+    fit = align(scan(truth, noise=0.002), start, drift_knots=0, jitter=False)
+    assert displacement(fit.acquisition, truth) <= 0.5 * displacement(start, truth), fit.message
+
+
+def test_nothing_to_see_changes_nothing():
+    noise = np.random.default_rng(0).normal(0, 0.01, (VIEWS, ROWS, COLS)).astype(np.float32)
+    fit = align(noise, make(), jitter=False)
+    assert not fit.trusted
+    assert fit.acquisition == make()
+    assert "geometry kept as it was" in fit.message
+
+
+def test_energy_is_largest_in_the_true_geometry_and_its_gradient_is_true():
+    truth = misaligned(drift_px=0.0, jitter_px=0.0)
+    level = make_level(scan(truth), truth, binning=2)
+    off = replace(truth, centre_px=truth.centre_px + 1.0, roll_deg=truth.roll_deg + 2.0)
+    _, gradient = energy_gradient(level, off)
+    for k, (name, h, rel) in enumerate(zip(NUMBERS, (0.1, 0.05), (0.3, 0.5), strict=True)):
+        ahead, behind = (energy_gradient(level, replace(off, **{name: getattr(off, name) + s}))[0] for s in (h, -h))
+        # Slopes of coarse images are those of their differences; a roll hardly changes the energy of so few columns.
+        assert gradient[k] == pytest.approx((ahead - behind) / (2 * h), rel=rel)
+    found = sharper(level, sharper(level, off).applied(off)).applied(off)
+    assert not sharper(level, truth).blind
+    near = sharper(level, truth).applied(truth)
+    assert near.centre_px == pytest.approx(truth.centre_px, abs=0.15)
+    assert near.roll_deg == pytest.approx(truth.roll_deg, abs=0.3)
+    assert abs(found.centre_px - truth.centre_px) < 1.0
+
+
+def test_arguments_are_checked():
+    data = np.zeros((VIEWS, ROWS, COLS), np.float32)
+    with pytest.raises(ValueError, match=r"projections: expected shape \(view, row, col\) = \(60, 32, 48\)"):
+        align(data[1:], make())
+    with pytest.raises(ValueError, match=r"numbers: expected some of centre_px, .*, got lean_deg"):
+        align(data, make(), numbers=("lean_deg",))
+    with pytest.raises(ValueError, match="drift_knots: expected 0 or at least 4"):
+        align(data, make(), drift_knots=3)
