@@ -17,14 +17,14 @@ def package(tmp_path, monkeypatch):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
-        for cached in (module.fingerprint, module._tree, module._syntax):
+        for cached in (module.fingerprint, module.parts, module._tree, module._syntax):
             cached.cache_clear()
 
     write("stages/fdk.py", "def run():\n    from xrmflow.maths import kernel\n    return kernel.f()\n")
     write("maths/kernel.py", '"""Doc."""\n\ndef f():\n    """More."""\n    return 1\n')
     write("other.py", "x = 1\n")
     yield write
-    for cached in (module.fingerprint, module._tree, module._syntax):
+    for cached in (module.fingerprint, module.parts, module._tree, module._syntax):
         cached.cache_clear()
 
 

@@ -121,3 +121,16 @@ def test_a_killed_run_is_finished_by_the_same_command(project, killed):
     assert done.returncode == 0, done.stdout
     assert project.planned() == set()
     assert {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")} == tables
+
+
+def test_why_names_key_module_and_file(project):
+    assert "up to date" in project.xrmflow("why", "bone", "--settings", "run/config.yaml").stdout
+    project.change("cupping", degree=3)
+    project.edit("calibration/centre.py", "\n\n\ndef ", "\n\n\nUNUSED = 1\n\n\ndef ")
+    with (project.root / "run/bone.txrm").open("ab") as raw:
+        raw.write(bytes(512))
+    said = project.xrmflow("why", "bone", "fdk", "--settings", "run/config.yaml").stdout
+    for cause in ("cupping.degree: 2 -> 3 (cupping", "module xrmflow.calibration.centre has changed (align"):
+        assert cause in said
+    assert "run/bone.txrm has changed (ingest)" in said
+    assert "report" not in said

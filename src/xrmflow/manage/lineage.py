@@ -44,25 +44,44 @@ def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> 
 
     Args:
         stage: its name.
-        sections: the canonical JSON of the settings section of every stage that takes part; ancestors without one
-        are left out.
+        sections: the canonical JSON of the settings section of every stage that takes part; an ancestor without one
+        gives place to those above it.
         volume: which volume the stage works on, for `segment` and `morphometry`.
     """
-    parents = (WRITERS[volume],) if stage == "segment" else PARENTS[stage]
-    ancestors = [lineage(parent, sections, volume=volume) for parent in parents if parent in sections]
-    text = "\n".join([stage, fingerprint(f"{PACKAGE}.stages.{stage}"), sections[stage], *ancestors])
+    above = ancestors(stage, sections, volume=volume).values()
+    text = "\n".join([stage, fingerprint(f"{PACKAGE}.stages.{stage}"), sections[stage], *above])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def ancestors(stage: str, sections: dict[str, str], *, volume: str = "volume") -> dict[str, str]:
+    """The stages right above a stage, each with its lineage; see `lineage` for the arguments.
+
+    One that takes no part in the run gives place to those above it.
+    """
+    found: dict[str, str] = {}
+    for parent in (WRITERS[volume],) if stage == "segment" else PARENTS[stage]:
+        if parent in sections:
+            found[parent] = lineage(parent, sections, volume=volume)
+        else:
+            found |= ancestors(parent, sections, volume=volume)
+    return found
 
 
 @cache
 def fingerprint(module: str) -> str:
     """Hash of the code and data files that a module can reach by static imports inside the package."""
+    text = "\n".join(f"{name} {digest}" for name, digest in parts(module).items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def parts(module: str) -> dict[str, str]:
+    """Hash of each module and each data file that a module can reach, by its name or path in the package."""
     modules = closure(module)
-    parts = [f"{name} {_syntax(name)}" for name in sorted(modules)]
     folders = {_file(name).parent for name in modules} - {ROOT}
     data = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in DATA_SUFFIXES)
-    parts += [f"{file.relative_to(ROOT)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in data]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    code = {name: _syntax(name) for name in sorted(modules)}
+    return code | {str(file.relative_to(ROOT)): hashlib.sha256(file.read_bytes()).hexdigest() for file in data}
 
 
 def closure(module: str) -> set[str]:

@@ -16,10 +16,10 @@ from xrmflow.config.loader import load_settings
 from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
-from xrmflow.manage import failures, resources, runs
+from xrmflow.manage import failures, records, resources, runs
 from xrmflow.manage.clean import sweep
 from xrmflow.manage.failures import Ended
-from xrmflow.manage.lineage import PARENTS, lineage
+from xrmflow.manage.lineage import PARENTS, WRITERS, lineage
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 
 logger = logging.getLogger(__name__)
@@ -148,6 +148,16 @@ class Plan:
         """Fingerprint of code and settings of a stage and its ancestors."""
         return lineage(stage, self.sections if stage not in self.active else self.active, volume=volume)
 
+    @cached_property
+    def made_of(self) -> dict[str, records.Record]:
+        """What the present lineages are made of, by lineage."""
+        volumes = [volume for volume, writer in WRITERS.items() if writer in self.active]
+        return {
+            self.lineage(stage, volume): records.record(stage, self.active, volume=volume)
+            for volume in volumes
+            for stage in self.active
+        }
+
     # what a job asks for -----------------------------------------------------------------------------------------
 
     def memory_mb(self, stage: str) -> Callable[..., int]:
@@ -224,6 +234,7 @@ class Plan:
         results = Path(self.settings.results)
         try:
             self._run_lock = runs.begin(results)
+            records.keep(results, self.made_of)
         except UserError as error:
             fault(error)
         if self.settings.storage.check_free_space:

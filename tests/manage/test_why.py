@@ -1,0 +1,154 @@
+"""Why a stage would run, in words: from what Snakemake says of a job and what its lineage was made of."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from xrmflow.errors import UserError
+from xrmflow.manage import records
+from xrmflow.manage.dry_run import METADATA, recorded_lineage
+from xrmflow.manage.plan import load_plan
+from xrmflow.manage.why import explain, job_of, run
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A function that plans a run of one scan, with settings in addition to the defaults."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mouse.txrm").touch()
+    (tmp_path / "scans.tsv").write_text("scan\tsource\trole\nmouse\tmouse.txrm\ttrain\n")
+
+    def planned(text=""):
+        (tmp_path / "config.yaml").write_text(text)
+        return load_plan(str(tmp_path / "config.yaml"))
+
+    return planned
+
+
+def job(stage, reason, *, scan="mouse", outputs=()):
+    return job_of(stage, {"scan": scan} if scan else {}, list(outputs), reason)
+
+
+def test_a_reason_is_taken_apart():
+    said = "Missing output files: a/b.json, c; Input files updated by another job: d; "
+    said += "Params have changed since last execution: Union of exclusive params before and now: x; y"
+    one = job("fdk", said, outputs=["a/b.json", "c"])
+    assert (one.stage, one.scan, one.volume) == ("fdk", "mouse", "")
+    assert one.files("missing") == ["a/b.json", "c"]
+    assert one.files("after") == ["d"]
+    assert one.reasons["params"].endswith("x; y")
+
+
+def test_a_changed_key_is_named_with_both_values(plan, tmp_path):
+    before = plan("cupping: {degree: 2}")
+    records.keep(tmp_path, before.made_of)
+    now = plan("cupping: {degree: 3}")
+    found = records.changes(tmp_path, before.lineage("fdk"), now.lineage("fdk"), now.made_of)
+    assert found == [("cupping", "cupping.degree: 2 -> 3")]
+
+
+def test_a_boolean_flip_is_named(plan, tmp_path):
+    before = plan()
+    records.keep(tmp_path, before.made_of)
+    now = plan("align: {roll: false}")
+    found = records.changes(tmp_path, before.lineage("align"), now.lineage("align"), now.made_of)
+    assert found == [("align", "align.roll: true -> false")]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ({"xrmflow.stages.fdk": "0"}, "module xrmflow.stages.fdk has changed"),
+        ({"xrmflow.old": "1"}, "module xrmflow.old is gone"),
+        ({"phantom/tables/old.csv": "1"}, "file phantom/tables/old.csv is gone"),
+    ],
+)
+def test_a_changed_module_is_named(plan, tmp_path, code, words):
+    now = plan()
+    records.keep(tmp_path, now.made_of)
+    lineage = now.lineage("fdk")
+    file = tmp_path / records.FOLDER / f"{lineage}.json"
+    old = json.loads(file.read_text())
+    (file.with_name("before.json")).write_text(json.dumps(old | {"code": old["code"] | code}))
+    assert records.changes(tmp_path, "before", lineage, now.made_of) == [("fdk", words)]
+
+
+def test_a_stage_that_joins_or_leaves_is_named(plan, tmp_path):
+    without = plan("measure: [volume]")
+    records.keep(tmp_path, without.made_of)
+    beside = plan("measure: [volume, iterative]")
+    records.keep(tmp_path, beside.made_of)
+    old, new = without.lineage("collect"), beside.lineage("collect")
+    assert ("collect", "stage iterative now comes before it") in records.changes(tmp_path, old, new, beside.made_of)
+    back = records.changes(tmp_path, new, old, without.made_of)
+    assert ("collect", "stage iterative no longer comes before it") in back
+
+
+def test_without_a_record_that_is_said(plan, tmp_path):
+    now = plan()
+    found = records.changes(tmp_path, "0123456789abcdef", now.lineage("fdk"), now.made_of)
+    assert found == [("fdk", "something has changed (what it was made of is not on record)")]
+
+
+def test_records_survive_nothing_but_damage(plan, tmp_path):
+    now = plan()
+    records.keep(tmp_path, now.made_of)
+    lineage = now.lineage("fdk")
+    assert records.read(tmp_path, lineage) == now.made_of[lineage]
+    (tmp_path / records.FOLDER / f"{lineage}.json").write_text("{")
+    assert records.read(tmp_path, lineage) is None
+
+
+def test_the_text_names_causes_once_and_the_stages_after_them(plan, tmp_path):
+    jobs = [
+        job("ingest", "Updated input files: mouse.txrm; Missing output files: r/raw.zarr/manifest.json", outputs=["r"]),
+        job("flatfield", "Input files updated by another job: r", outputs=["p"]),
+        job("flatfield", "Updated input files: rat.txrm", scan="rat", outputs=["q"]),
+    ]
+    text = explain(jobs, plan(), "mouse", None)
+    assert text.splitlines() == [
+        "mouse: would run: ingest, flatfield",
+        "because",
+        "  r/raw.zarr/manifest.json is not kept (storage.keep) and is read again (ingest)",
+        "  mouse.txrm has changed (ingest)",
+    ]
+    assert "mouse.txrm has changed (ingest)" in explain(jobs, plan(), "mouse", "flatfield")
+    assert explain(jobs, plan(), "mouse", "fdk") == "mouse, fdk: up to date, nothing would run"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Missing output files: v.zarr/manifest.json", "v.zarr/manifest.json is missing"),
+        ("Incomplete output files: a.json", "a.json was not finished"),
+        ("Set of input files has changed since last execution", "other input files than before"),
+        ("Code has changed since last execution", "the rule's command has changed"),
+        ("Params have changed since last execution: before", "its settings or its code have changed"),
+    ],
+)
+def test_every_other_cause_has_its_words(plan, reason, words):
+    assert f"  {words} (fdk)" in explain([job("fdk", reason)], plan(), "mouse", None).splitlines()
+
+
+def test_wrong_names_are_refused(plan, tmp_path):
+    plan()
+    with pytest.raises(UserError, match="scan: expected one of mouse, got 'rat'"):
+        run("rat", settings=tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"stage: expected one of ingest, .* got 'fkd'"):
+        run("mouse", "fkd", settings=tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("output", ["results/a.json", "results/" + 300 * "a"])
+def test_lineages_are_read_where_snakemake_keeps_them(tmp_path, monkeypatch, output):
+    persistence = pytest.importorskip("snakemake.persistence.file", reason="needs snakemake")
+    monkeypatch.chdir(tmp_path)
+    assert recorded_lineage(output) == []
+    METADATA.mkdir(parents=True)
+    place = SimpleNamespace(_fetch_max_len=lambda _: 255)
+    file = tmp_path / persistence.FilePersistence._record_path(place, str(METADATA), output)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"params": ["'0123456789abcdef'", "'{}'"]}))
+    assert recorded_lineage(output) == ["0123456789abcdef"]
+    file.write_text("{")
+    assert recorded_lineage(output) == []
