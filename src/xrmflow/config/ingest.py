@@ -22,9 +22,10 @@ class IngestSection(Section):
         description="Whether row 0 of a stored frame is the lowest (bottom_up) or the highest (top_down) row of the "
         "image. 'format': bottom_up for txrm, top_down for the others. A wrong choice mirrors the volume.",
     )
-    column_order: Literal["left_to_right", "right_to_left"] = Field(
-        default="left_to_right",
-        description="How the columns of a stored frame run when one looks from the source to the detector.",
+    column_order: Literal["format", "left_to_right", "right_to_left"] = Field(
+        default="format",
+        description="How the columns of a stored frame run when one looks from the source to the detector. 'format': "
+        "right_to_left for Nikon, left_to_right for the others. A wrong choice mirrors the volume.",
     )
     angle_sign: Literal[-1, 1] = Field(
         default=1,
@@ -74,9 +75,10 @@ class IngestSection(Section):
         description="What the frames hold: raw counts, frames the instrument has divided by the reference "
         "(transmission), or minus their logarithm (line_integral). 'file': as recorded, counts where nothing is.",
     )
-    transmission_scale: Positive = Field(
-        default=1.0,
-        description="Value of an unattenuated pixel in frames that hold transmission; they are divided by it.",
+    transmission_scale: Positive | None = Field(
+        default=None,
+        description="Value of an unattenuated pixel in frames that hold transmission; they are divided by it. null: as "
+        "recorded (Nikon's white level, SkyScan's reference intensity), 1 where nothing is.",
     )
     reference_file: FileName | None = Field(
         default=None, description="Separate reference (.xrm) whose image is the flat; relative to the scan's folder."

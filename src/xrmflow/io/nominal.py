@@ -37,6 +37,7 @@ def nominal_acquisition(scan: RawScan, params: IngestSection) -> tuple[Acquisiti
     shifts = _shifts(scan, params, notes)
     notes += _orientation_notes(scan, params)
     rows, cols = scan.projections.shape[1:]
+    centre, midplane = _middle(scan, params, notes)
     try:
         acquisition = Acquisition(
             beam=beam,
@@ -46,8 +47,8 @@ def nominal_acquisition(scan: RawScan, params: IngestSection) -> tuple[Acquisiti
             pixel_mm=1.0 if pixel_mm is None else pixel_mm,
             source_to_axis_mm=near,
             source_to_detector_mm=far,
-            centre_px=(cols - 1) / 2,
-            midplane_px=(rows - 1) / 2,
+            centre_px=centre,
+            midplane_px=midplane,
             shift_u_px=tuple(float(u) for u in shifts[:, 0]) if shifts is not None else (),
             shift_v_px=tuple(float(v) for v in shifts[:, 1]) if shifts is not None else (),
             calibrated=pixel_mm is not None,
@@ -66,12 +67,18 @@ def oriented(frames: Reader, scan: RawScan, params: IngestSection) -> Reader:
 def reversed_axes(scan: RawScan, params: IngestSection) -> tuple[bool, bool]:
     """Whether the stored (rows, columns) run against the package's convention."""
     row_order = scan.row_order if params.row_order == "format" else params.row_order
-    return row_order == "top_down", params.column_order == "right_to_left"
+    column_order = scan.column_order if params.column_order == "format" else params.column_order
+    return row_order == "top_down", column_order == "right_to_left"
 
 
 def what_frames_hold(scan: RawScan, params: IngestSection) -> str:
     """ "counts", "transmission" or "line_integral", as recorded or set."""
     return scan.already if params.already == "file" else params.already
+
+
+def unattenuated(scan: RawScan, params: IngestSection) -> float:
+    """Value of an unattenuated pixel in frames that hold transmission, as set or recorded; 1 where neither."""
+    return params.transmission_scale or scan.white_level or 1.0
 
 
 def metadata(scan: RawScan, params: IngestSection) -> dict[str, Any]:
@@ -199,13 +206,33 @@ def _shifts(scan: RawScan, params: IngestSection, notes: list[Note]) -> np.ndarr
     return -signs * np.asarray(scan.shifts_to_add_px, dtype=float)
 
 
+def _middle(scan: RawScan, params: IngestSection, notes: list[Note]) -> tuple[float, float]:
+    """Column of the axis and row of the source's plane in the oriented frames; the middle where none is recorded."""
+    rows, cols = scan.projections.shape[1:]
+    reverse_rows, reverse_cols = reversed_axes(scan, params)
+    found = []
+    for name, recorded, size, reverse in (
+        ("centre", scan.centre_px, cols, reverse_cols),
+        ("midplane", scan.midplane_px, rows, reverse_rows),
+    ):
+        if recorded is not None and -size < recorded < 2 * size:
+            found.append(size - 1 - recorded if reverse else recorded)
+            continue
+        if recorded is not None:
+            text = f"{name}: {recorded:g} px in the file, far outside {size} pixels; taken as the middle"
+            notes.append(Note("warning", text))
+        found.append((size - 1) / 2)
+    return found[0], found[1]
+
+
 def _orientation_notes(scan: RawScan, params: IngestSection) -> list[Note]:
     rows, cols = reversed_axes(scan, params)
     first = "highest" if rows else "lowest"
     by = f"default for {scan.format}" if params.row_order == "format" else "settings"
     notes = [Note("assumption", f"rows: row 0 of the stored frames is taken as the {first} ({by})")]
     direction = "right to left" if cols else "left to right"
-    notes.append(Note("assumption", f"columns: taken as running {direction} seen from the source"))
+    by = f" (default for {scan.format})" if params.column_order == "format" else " (settings)"
+    notes.append(Note("assumption", f"columns: taken as running {direction} seen from the source{by}"))
     return notes
 
 

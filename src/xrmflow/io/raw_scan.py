@@ -16,6 +16,7 @@ from xrmflow.geometry.acquisition import Beam
 
 Severity = Literal["info", "assumption", "warning", "missing"]
 RowOrder = Literal["bottom_up", "top_down"]
+ColumnOrder = Literal["left_to_right", "right_to_left"]
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,27 @@ class RawScan:
     """A raw scan as its file records it.
 
     Attributes:
-        format: "txrm", "data_exchange", "nxtomo" or "tiff".
+        format: "txrm", "data_exchange", "nxtomo", "nikon", "skyscan" or "tiff".
         source: the file (or folder) that was opened.
         files: every file the numbers come from; all of them are hashed at ingest.
         projections: (view, row, col), frames of the scan, in the order and orientation of the file.
         flats: (n, row, col) open-beam frames, or None.
         darks: (n, row, col) beam-off frames, or None.
-        angles_deg: (view,) degrees as recorded, or None.
+        angles_deg: (view,) degrees as recorded, or None; with the other sign where the format says that they grow while
+            the stage turns counter-clockwise seen from above.
         beam: "cone", "parallel", or None when the file does not say.
         pixel_mm: pitch of the pixels in the detector plane, mm, or None.
         source_to_axis_mm, source_to_detector_mm: mm, or None.
+        centre_px, midplane_px: column and row of the stored frames onto which the rotation axis, and the plane of the
+            source, fall; None when not recorded.
         shifts_to_add_px: (view, 2), pixels along (columns, rows) of the stored frames that must be ADDED to a frame's
             position to bring it where it belongs; None when not recorded.
         flat_views: (n,) how many projections were taken before each flat, or None when not recorded.
         exposure_s: (view,) or one value, seconds a frame, or None. flat_exposure_s: seconds a flat, or None.
         row_order: "bottom_up" when row 0 is the lowest row of the image as displayed.
+        column_order: how the columns run when one looks from the source to the detector.
         already: "counts" for raw frames; "transmission" or "line_integral" when the instrument corrected them.
+        white_level: value of an unattenuated pixel in frames that hold transmission; None when not recorded.
         metadata: further values by name, the unit in the name.
         notes: what is wrong, missing or worth knowing, one line each.
         close: releases the file.
@@ -67,12 +73,16 @@ class RawScan:
     pixel_mm: float | None = None
     source_to_axis_mm: float | None = None
     source_to_detector_mm: float | None = None
+    centre_px: float | None = None
+    midplane_px: float | None = None
     shifts_to_add_px: np.ndarray | None = None
     flat_views: np.ndarray | None = None
     exposure_s: np.ndarray | float | None = None
     flat_exposure_s: float | None = None
     row_order: RowOrder = "bottom_up"
+    column_order: ColumnOrder = "left_to_right"
     already: Already = "counts"
+    white_level: float | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     close: Callable[[], None] = lambda: None

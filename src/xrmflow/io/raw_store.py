@@ -10,7 +10,7 @@ from xrmflow.arrays import Reader, Track, Writer, blocks, untracked
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.io.nominal import exposures, metadata, oriented, what_frames_hold
+from xrmflow.io.nominal import exposures, metadata, oriented, unattenuated, what_frames_hold
 from xrmflow.io.raw_scan import Note, RawScan
 from xrmflow.io.scan_checks import check_acquisition, check_brightness, sample_scan
 from xrmflow.io.stores import StoreWriter
@@ -50,7 +50,7 @@ def copy_frames(scan: RawScan, params: IngestSection, store: StoreWriter, *, tra
     uint8 and uint16 are stored as uint16, everything else as float32.
     """
     notes: list[Note] = []
-    scale = params.transmission_scale if what_frames_hold(scan, params) == "transmission" else 1.0
+    scale = unattenuated(scan, params) if what_frames_hold(scan, params) == "transmission" else 1.0
     for name, frames in {"data": scan.projections, "flats": scan.flats, "darks": scan.darks}.items():
         if frames is None:
             continue

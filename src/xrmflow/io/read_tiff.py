@@ -38,7 +38,7 @@ def read_tiff(path: Path, params: IngestSection) -> RawScan:
         more = f"{suspects[0]} and {len(suspects) - 1} more"
         text = f"files: {more} are read as projections; see ingest.flat_files, ingest.dark_files"
         notes.append(Note("warning", text))
-    projections = _stack(files)
+    projections = tiff_stack(files)
     flats = _references(flat_files, projections, "flat", params.flat_files, notes)
     darks = _references(dark_files, projections, "dark", params.dark_files, notes)
     notes.append(Note("info", f"files: {len(files)} from {files[0].name} to {files[-1].name}"))
@@ -61,7 +61,7 @@ def stack_files(path: Path, params: IngestSection) -> tuple[list[Path], list[Pat
         RawFileError: no projections.
     """
     folder = path if path.is_dir() else path.parent
-    flats, darks = (_matching(folder, pattern) for pattern in (params.flat_files, params.dark_files))
+    flats, darks = (matching_tiffs(folder, pattern) for pattern in (params.flat_files, params.dark_files))
     return _projection_files(path, params, set(flats + darks)), flats, darks
 
 
@@ -75,7 +75,7 @@ def _projection_files(path: Path, params: IngestSection, references: set[Path]) 
         return [path]
     folder = path if path.is_dir() else path.parent
     pattern = params.projection_files if path.is_dir() else path.name
-    files = _matching(folder, pattern or "*")
+    files = matching_tiffs(folder, pattern or "*")
     if not pattern:
         files = [file for file in files if file not in references]
     if not files:
@@ -83,7 +83,8 @@ def _projection_files(path: Path, params: IngestSection, references: set[Path]) 
     return files
 
 
-def _matching(folder: Path, pattern: str | None) -> list[Path]:
+def matching_tiffs(folder: Path, pattern: str | None) -> list[Path]:
+    """TIFF files of a folder (or one below it) whose name fits a pattern such as `proj_*`, in natural order."""
     if pattern is None or not folder.is_dir():
         return []
     *parents, name = pattern.split("/")
@@ -97,7 +98,7 @@ def _references(files: list[Path], frames: Reader, what: str, pattern: str | Non
         why = f"no file matches {pattern}" if pattern else f"ingest.{what}_files is not set"
         notes.append(Note("missing", f"{what}s: {why}"))
         return None
-    stack = _stack(files)
+    stack = tiff_stack(files)
     if stack.shape[1:] != frames.shape[1:]:
         raise RawFileError(
             f"{files[0]}: expected {what}s of {frames.shape[1:]} pixels like the projections, got {stack.shape[1:]}"
@@ -105,8 +106,12 @@ def _references(files: list[Path], frames: Reader, what: str, pattern: str | Non
     return stack
 
 
-def _stack(files: list[Path]) -> Frames:
-    """All pages of all files as one stack; only the first page is looked at now."""
+def tiff_stack(files: list[Path]) -> Frames:
+    """All pages of all files as one stack; only the first page is looked at now.
+
+    Raises:
+        RawFileError: not a grey TIFF file, or several files of which the first has several pages.
+    """
     pages, shape, dtype = _describe(files[0])
     if len(files) > 1 and pages > 1:
         raise RawFileError(f"{files[0]}: expected one page a file in a stack of several files, got {pages}")

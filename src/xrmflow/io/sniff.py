@@ -1,5 +1,6 @@
 """Open a raw scan by what it contains, never by its name."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -12,11 +13,16 @@ from xrmflow.io.nominal import beside
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.read_dataexchange import read_dataexchange
 from xrmflow.io.read_nexus import read_nexus
+from xrmflow.io.read_nikon import read_nikon
+from xrmflow.io.read_skyscan import read_skyscan
 from xrmflow.io.read_tiff import read_tiff
 from xrmflow.io.read_txrm import read_txrm
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-KNOWN = "txrm/xrm, Data Exchange HDF5, NeXus/NXtomo HDF5, TIFF"
+NIKON = re.compile(rb"^\s*\[XTekCT\]", re.IGNORECASE | re.MULTILINE)
+SKYSCAN = re.compile(rb"^\s*\[Acquisition\]", re.IGNORECASE | re.MULTILINE)
+HEAD_BYTES = 1 << 14
+KNOWN = "txrm/xrm, Nikon xtekct, SkyScan log, Data Exchange HDF5, NeXus/NXtomo HDF5, TIFF"
 
 
 def open_raw(path: Path | str, params: IngestSection | None = None) -> RawScan:
@@ -38,18 +44,22 @@ def open_raw(path: Path | str, params: IngestSection | None = None) -> RawScan:
         return read_dataexchange(path)
     if kind == "nxtomo":
         return read_nexus(path, detector=params.detector)
+    if kind == "nikon":
+        return read_nikon(path, params)
+    if kind == "skyscan":
+        return read_skyscan(path, params)
     return read_tiff(path, params)
 
 
 def sniff(path: Path) -> str:
-    """ "txrm", "data_exchange", "nxtomo" or "tiff"."""
+    """ "txrm", "data_exchange", "nxtomo", "nikon", "skyscan" or "tiff"."""
     if path.is_dir() or (not path.exists() and set(path.name) & set("*?[")):
         return "tiff"
     if not path.is_file():
         raise RawFileError(f"{path}: no such file")
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise RawFileError(f"{path}: cannot be read ({error.strerror})") from None
     if not head:
@@ -60,6 +70,10 @@ def sniff(path: Path) -> str:
         return "tiff"
     if h5py.is_hdf5(path):
         return _sniff_hdf5(path)
+    if NIKON.search(head):
+        return "nikon"
+    if SKYSCAN.search(head):
+        return "skyscan"
     raise RawFileError(f"{path}: not a known raw format (begins with {head[:8].hex(' ')}); known are {KNOWN}")
 
 

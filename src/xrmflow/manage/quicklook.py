@@ -14,7 +14,7 @@ from xrmflow.correction.references import estimated_flat
 from xrmflow.correction.transmission import line_integrals, open_beam, transmission
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.io.nominal import exposures, nominal_acquisition, oriented, what_frames_hold
+from xrmflow.io.nominal import exposures, nominal_acquisition, oriented, unattenuated, what_frames_hold
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.reconstruction.fdk import fdk
 from xrmflow.reconstruction.grids import region_grid
@@ -125,7 +125,7 @@ def _line_integrals(counts: np.ndarray, scan: RawScan, params: IngestSection, bi
     if holds == "line_integral":
         return data
     if holds == "transmission":
-        return line_integrals(_without_zingers(data / params.transmission_scale))
+        return line_integrals(_without_zingers(data / unattenuated(scan, params)))
     dark = _mean_reference(scan.darks, scan, params, binning)
     flat = _mean_reference(scan.flats, scan, params, binning)
     if flat is None:

@@ -1,6 +1,7 @@
 """Every file that a scan is read from, so that a change in any of them is noticed.
 
-Asked for each scan while a run is planned: only HDF5 files are opened, and only their description is read.
+Asked for each scan while a run is planned: of HDF5 files only their description is read, of scans described by a text
+only that text.
 """
 
 import os
@@ -10,6 +11,9 @@ from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+# What begins a section of the text that describes a scan (Nikon, SkyScan).
+SECTIONS = (b"[xtekct]", b"[acquisition]")
+HEAD_BYTES = 1 << 14
 
 
 def files_of(source: Path, params: IngestSection) -> list[Path]:
@@ -34,7 +38,10 @@ def _own_files(source: Path, params: IngestSection) -> list[Path]:
             from xrmflow.io.read_tiff import stack_files
 
             return [file for files in stack_files(source, params) for file in files]
-        if _is_hdf5(source):
+        head = _head(source)
+        if not head.startswith(HDF5) and any(section in head.lower() for section in SECTIONS):
+            return _described_files(source, params)
+        if head.startswith(HDF5):
             from xrmflow.io.sniff import open_raw
 
             with open_raw(source, params) as scan:
@@ -42,6 +49,16 @@ def _own_files(source: Path, params: IngestSection) -> list[Path]:
     except (RawFileError, OSError):
         pass
     return [source]
+
+
+def _described_files(source: Path, params: IngestSection) -> list[Path]:
+    """The files of a scan whose description is a text."""
+    from xrmflow.io.read_nikon import nikon_files
+    from xrmflow.io.read_skyscan import skyscan_files
+    from xrmflow.io.sniff import sniff
+
+    of_kind = {"nikon": nikon_files, "skyscan": skyscan_files}.get(sniff(source))
+    return [source] if of_kind is None else of_kind(source, params)
 
 
 def _as_named(file: Path, folder: Path) -> Path:
@@ -53,6 +70,6 @@ def _as_named(file: Path, folder: Path) -> Path:
     return file
 
 
-def _is_hdf5(source: Path) -> bool:
+def _head(source: Path) -> bytes:
     with source.open("rb") as file:
-        return file.read(len(HDF5)) == HDF5
+        return file.read(HEAD_BYTES)
