@@ -50,3 +50,28 @@ def test_a_known_centre_can_be_set(paths):
     document = read_document(paths["geometry"], kind="geometry")
     assert document["acquisition"]["centre_px"] == 25.0
     assert document["fit"]["method"] == "none"
+
+
+def test_the_joint_fit_is_recorded_with_its_intervals(paths):
+    align.run(**paths, params=AlignSection(method="joint", drift_knots=4, jitter=True))
+    document = read_document(paths["geometry"], kind="geometry")
+    joint = document["joint"]
+    assert joint["trusted"], joint["message"]
+    assert Acquisition.from_dict(document["acquisition"]).centre_px == pytest.approx(25.2, abs=0.1)
+    assert [one["name"] for one in joint["parameters"]] == ["centre_px"]
+    assert joint["parameters"][0]["interval"] < 0.5
+    assert len(document["acquisition"]["shift_u_px"]) == VIEWS
+    assert document["score"]["mismatch_px"] < 0.2
+
+
+def test_the_score_tells_a_wrong_geometry(paths):
+    align.run(**paths, params=AlignSection(method="none", centre_px=27.0))
+    wrong = read_document(paths["geometry"], kind="geometry")["score"]["mismatch_px"]
+    align.run(**paths, params=AlignSection(method="none", centre_px=25.2))
+    right = read_document(paths["geometry"], kind="geometry")["score"]["mismatch_px"]
+    assert wrong > 0.5 > 2 * right
+
+
+def test_splines_of_too_few_pieces_are_refused():
+    with pytest.raises(ValueError, match="expected 0, or at least 4 for a cubic spline, got 3"):
+        AlignSection(drift_knots=3)

@@ -19,6 +19,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
+from xrmflow.calibration.centre import CentreFit
 from xrmflow.calibration.consistency import PASSES, Level, make_level, supported
 from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, step
 from xrmflow.calibration.sharpness import sharper
@@ -29,8 +30,6 @@ COARSE_COLS, FINE_COLS = 20, 80
 VIEWS_A_COLUMN = 3.0
 BLOCKS = 12
 UNITS = {"centre_px": "px", "roll_deg": "deg", "tilt_deg": "deg", "slant_deg": "deg"}
-# Half widths of intervals even without noise: what coarse pixels and FDK leave.
-FLOOR = {"centre_px": 0.01, "roll_deg": 0.01, "tilt_deg": 0.5, "slant_deg": 0.2}
 LOSS_OPERATIONS = 2 * PASSES
 LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
 LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX = 1.0, 0.5
@@ -159,6 +158,27 @@ def align(
     return _judged(last, acquisition, now, history)
 
 
+def geometry_record(projections: Reader, centre: CentreFit, joint: AlignmentFit | None) -> dict[str, Any]:
+    """JSON-ready: the acquisition to use, how it was found, notes, and an alignment score.
+
+    The score `mismatch_px` is the rms over the views of the shift that would bring the image best to what the volume
+    made of all of them shows: near zero in the right geometry, and too small for errors that the volume absorbs.
+    """
+    record = centre.to_dict()
+    if joint is not None:
+        record["acquisition"] = joint.acquisition.to_dict()
+        record["joint"] = joint.to_dict()
+    used = centre.acquisition if joint is None else joint.acquisition
+    record["score"] = {"mismatch_px": mismatch_px(projections, used)}
+    return record
+
+
+def mismatch_px(projections: Reader, acquisition: Acquisition) -> float:
+    """Alignment score of a geometry, see `geometry_record`; pixels."""
+    part = plan(acquisition, numbers=NUMBERS, drift_knots=0, jitter=False)[-1]
+    return _Look(_level(projections, acquisition, part), acquisition).mismatch_px
+
+
 def plan(acquisition: Acquisition, *, numbers: tuple[str, ...], drift_knots: int, jitter: bool) -> list[_Part]:
     """From few parameters on coarse images to all of them on finer ones."""
     fine = 2 ** max(1, round(math.log2(max(1.0, acquisition.cols / FINE_COLS))))
@@ -277,7 +297,7 @@ def _estimates(last: Step, start: Acquisition, found: Acquisition, residual: Ten
     estimates = []
     for k, name in enumerate(names):
         known = last.observable[k]
-        interval = quantile * float(errors[k]) + FLOOR[name] if known else None
+        interval = quantile * float(errors[k]) + last.floors[name] if known else None
         estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
     return tuple(estimates)
 

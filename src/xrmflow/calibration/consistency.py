@@ -25,7 +25,7 @@ from scipy.ndimage import (
 )
 from torch import Tensor
 
-from xrmflow.arrays import Reader, as_float32
+from xrmflow.arrays import Reader, as_float32, blocks
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
@@ -43,6 +43,7 @@ PASSES = 2
 SUPPORT_PX, SUPPORT_SHARE, SUPPORT_MARGIN = 1.0, 0.1, 2
 # Differences that give the displacement by a parameter.
 DIFFERENCE = {"centre_px": 0.5, "roll_deg": 0.1, "tilt_deg": 0.5, "slant_deg": 0.5}
+VIEWS_AT_ONCE = 16
 UNIT = VolumeGrid((1, 1, 1), 1.0)
 
 
@@ -120,15 +121,14 @@ class Level:
     def changes(self, acquisition: Acquisition, numbers: Sequence[str], images: Tensor) -> list[Tensor]:
         """What each number of an acquisition, by its name, changes in the images drawn with it, (view, row, col)."""
         along_u, along_v = self.slopes(images)
-        changes = []
-        for name in numbers:
-            h = DIFFERENCE[name]
-            ahead, behind = (
-                self.places(replace(acquisition, **{name: getattr(acquisition, name) + s})) for s in (h, -h)
-            )
-            by = torch.from_numpy((ahead - behind) / (2 * h)).float()
-            changes.append(along_v * by[0] + along_u * by[1])
-        return changes
+        fields = (torch.from_numpy(self.displacement(acquisition, name)).float() for name in numbers)
+        return [along_v * by[0] + along_u * by[1] for by in fields]
+
+    def displacement(self, acquisition: Acquisition, name: str) -> np.ndarray:
+        """(2, row, col): detector pixels along rows and columns by which a unit of a number moves what is drawn."""
+        h = DIFFERENCE[name]
+        ahead, behind = (self.places(replace(acquisition, **{name: getattr(acquisition, name) + s})) for s in (h, -h))
+        return (ahead - behind) / (2 * h)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """F: (z, y, x) per mm."""
@@ -227,13 +227,16 @@ def _splines(projections: Reader, views: np.ndarray, averaged: int, sigma_px: fl
     """Cubic spline coefficients of the averaged and smoothed images."""
     rows, cols = (n // averaged for n in projections.shape[1:])
     up, across = (gaussian(n, sigma_px).numpy() for n in (rows, cols))
-    out = np.empty((len(views), rows, cols), np.float32)
-    for place, view in enumerate(views):
-        image = as_float32(projections[int(view) : int(view) + 1])[0, : rows * averaged, : cols * averaged]
-        image = image.reshape(rows, averaged, cols, averaged).mean(axis=(1, 3))
-        image = (up @ image if rows > 1 else image) @ across.T
-        image = spline_filter1d(image, axis=1, mode="nearest") if cols > 1 else image
-        out[place] = spline_filter1d(image, axis=0, mode="nearest") if rows > 1 else image
+    out, step = np.empty((len(views), rows, cols), np.float32), int(views[1] - views[0]) if len(views) > 1 else 1
+    for block in blocks(len(views), VIEWS_AT_ONCE):
+        some = views[block]
+        images = as_float32(projections[int(some[0]) : int(some[-1]) + 1 : step])[
+            :, : rows * averaged, : cols * averaged
+        ]
+        images = images.reshape(-1, rows, averaged, cols, averaged).mean(axis=(2, 4))
+        images = (up @ images if rows > 1 else images) @ across.T
+        images = spline_filter1d(images, axis=2, mode="nearest") if cols > 1 else images
+        out[block] = spline_filter1d(images, axis=1, mode="nearest") if rows > 1 else images
     return out
 
 

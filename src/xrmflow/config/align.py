@@ -2,23 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from xrmflow.config.section import Section
 
 
 class AlignSection(Section):
-    """Centre of rotation and detector roll."""
+    """Centre of rotation, and pose, drift and jitter of the detector."""
 
-    method: Literal["sharpness", "none"] = Field(
+    method: Literal["sharpness", "joint", "none"] = Field(
         default="sharpness",
-        description="Find the centre by the sharpness of trial reconstructions (sharpness), or keep the nominal "
-        "geometry (none).",
+        description="Find the centre and roll by the sharpness of trial reconstructions (sharpness), refine them "
+        "afterwards together with tilt, slant, drift and jitter of the detector until the volume explains the images "
+        "(joint), or keep the nominal geometry (none).",
     )
     centre_px: float | None = Field(
         default=None,
         description="Column of the rotation axis in detector pixels, 0-based, if it is known; null takes the nominal "
-        "one. With method sharpness the search starts here.",
+        "one. The search starts here.",
     )
     search_px: float | None = Field(
         default=None,
@@ -36,3 +37,18 @@ class AlignSection(Section):
         description="In a parallel half turn, correct an angular step that counts the end of the arc in (or out) by "
         "mistake, when slices are clearly sharper so; this is noted in the report.",
     )
+    drift_knots: int = Field(
+        default=7,
+        ge=0,
+        le=64,
+        description="With method joint: coefficients of the cubic splines over time that describe slow drifts of the "
+        "detector along columns and rows, at least 4; 0 for no drift.",
+    )
+    jitter: bool = Field(default=True, description="With method joint: let each view be shifted by itself as well.")
+
+    @field_validator("drift_knots")
+    @classmethod
+    def _is_a_cubic_spline(cls, value: int) -> int:
+        if 0 < value < 4:
+            raise ValueError(f"expected 0, or at least 4 for a cubic spline, got {value}")
+        return value

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from xrmflow.calibration.alignment import align, geometry_record
 from xrmflow.calibration.centre import find_centre, nominal
 from xrmflow.config.align import AlignSection
 from xrmflow.io import log
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection) -> None:
-    """Find the centre of rotation and the detector's roll."""
+    """Find the centre of rotation, and the pose, drift and jitter of the detector."""
     scan = open_projections(projections, "line_integral")
     start = scan.acquisition
     if params.centre_px is not None:
@@ -34,6 +35,10 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
             track=log.track,
         )
     logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
+    joint = None
+    if params.method == "joint":
+        joint = align(scan.data, fit.acquisition, drift_knots=params.drift_knots, jitter=params.jitter, track=log.track)
+        logger.log(logging.INFO if joint.trusted else logging.WARNING, joint.message)
     traced = provenance(stage="align", params=params, inputs={"projections": projections})
     write_arrays(sweep, fit.pictures())
-    write_document(geometry, kind="geometry", payload=fit.to_dict(), provenance=traced)
+    write_document(geometry, kind="geometry", payload=geometry_record(scan.data, fit, joint), provenance=traced)

@@ -1,0 +1,292 @@
+"""How well the geometry of a scan is found from the scan itself; prints one line of JSON.
+
+python benchmarks/calibration_geometry.py --cases 4 --seed 0 --counts 10000 --object bone
+
+Each case is an object on voxels half as large as the reconstruction's (a simulated bone, or measured trabecular bone
+of XRMFLOW_TEST_DATA), seen through 2 x 2 points of each pixel by a detector off by a random centre, roll, tilt, slant,
+drift and jitter. Everything starts from the nominal geometry: the sweep of the centre first, then the joint fit.
+Errors are rms displacements of voxels' images in pixels after the best rigid motion of the object. PSNR is against the
+object, of reconstructions of the same data in the found (after that motion) and in the true geometry.
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
+
+from xrmflow.calibration.alignment import AlignmentFit, align
+from xrmflow.calibration.centre import find_centre
+from xrmflow.calibration.gauge import best_motion, moved, ray_displacement_px
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.geometry.perturbation import spline_drift
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.phantom.object import BoneRecipe, make_bone
+from xrmflow.projectors.transform import project
+from xrmflow.reconstruction.fdk import fdk
+
+REAL_DATA = Path(os.environ.get("XRMFLOW_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+VOXEL_MM, SOURCE_TO_AXIS_MM, MAGNIFICATION = 0.02, 20.0, 3.0
+TRUTH_KNOTS = 7
+FINER = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one scan showed.
+
+    Attributes:
+        before_px, centre_only_px, after_px: gauge-free ray displacement: nominal, after the sweep, after the fit.
+        centre_error_px, roll_error_deg, tilt_error_deg, slant_error_deg: fitted minus true.
+        covered: share of the 95 % intervals that hold the truth.
+        observable: names of the numbers that the data hold.
+        psnr_loss_db: of the reconstruction, against that in the true geometry.
+        trusted: what the fit said.
+        cost: in reconstructions or reprojections of the whole scan.
+        seconds: wall clock.
+    """
+
+    before_px: float
+    centre_only_px: float
+    after_px: float
+    centre_error_px: float
+    roll_error_deg: float
+    tilt_error_deg: float
+    slant_error_deg: float
+    covered: float
+    observable: tuple[str, ...]
+    psnr_loss_db: float
+    trusted: bool
+    cost: float
+    seconds: float
+
+
+def misaligned(rng: np.random.Generator, options: argparse.Namespace) -> Acquisition:
+    """A scan off by up to what the options say; jitter is normal, drift a random cubic spline."""
+    views, cols, rows = options.views, options.cols, options.rows
+    drift = spline_drift(torch.from_numpy(rng.uniform(-1, 1, (TRUTH_KNOTS, 2))), views).numpy()
+    drift -= drift.mean(axis=0)
+    drift *= options.drift_px / np.abs(drift).max(axis=0)
+    shifts = drift + rng.normal(0, options.jitter_px, drift.shape)
+    shifts -= shifts.mean(axis=0)
+    off = rng.uniform(-1, 1, 4) * [options.centre_px, *[options.angle_deg] * 3]
+    return Acquisition(
+        beam="cone",
+        angles_deg=tuple((np.arange(views) * options.arc_deg / views).tolist()),
+        rows=rows,
+        cols=cols,
+        pixel_mm=VOXEL_MM * MAGNIFICATION,
+        source_to_axis_mm=SOURCE_TO_AXIS_MM,
+        source_to_detector_mm=SOURCE_TO_AXIS_MM * MAGNIFICATION,
+        centre_px=(cols - 1) / 2 + off[0],
+        midplane_px=(rows - 1) / 2,
+        roll_deg=off[1],
+        tilt_deg=off[2],
+        slant_deg=off[3],
+        shift_u_px=tuple(shifts[:, 0].tolist()),
+        shift_v_px=tuple(shifts[:, 1].tolist()),
+    )
+
+
+def nominal(truth: Acquisition) -> Acquisition:
+    """What a file would record: centred, upright, no shifts."""
+    still: dict[str, Any] = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
+    return replace(truth, centre_px=(truth.cols - 1) / 2, **still)
+
+
+def bone(seed: int, options: argparse.Namespace) -> tuple[torch.Tensor, VolumeGrid]:
+    """A simulated bone that fills `--width` of the detector, taller than what is seen of it."""
+    um, half = VOXEL_MM * 1e3, 0.5 * options.cols * VOXEL_MM * 1e3 * options.width
+    recipe = BoneRecipe(
+        outer_um=(0.87 * half, 0.77 * half),
+        cortex_um=0.24 * half,
+        tissue_um=(half, 0.95 * half),
+        form_wavelength_um=options.cols * um,
+        trabecular_wavelength_um=14 * um,
+        canal_radius_um=4 * um,
+        lacuna_semi_axes_um=(2 * um, 3 * um, 5 * um),
+        lacuna_clearance_um=1.5 * um,
+        lacunae_per_mm3=0.5e9 / (14 * um) ** 3,
+    )
+    size = options.cols * FINER
+    grid = VolumeGrid((options.rows * FINER, size, size), VOXEL_MM / FINER)
+    made = make_bone(recipe, grid, seed=seed, margin=int(0.3 * options.rows) * FINER)
+    return torch.from_numpy(made.attenuation_per_mm(25.0, slice(None))), made.grid
+
+
+def trabecular(seed: int, options: argparse.Namespace) -> tuple[torch.Tensor, VolumeGrid]:
+    """Measured trabecular bone, a cylinder of it with `--width` of the detector, turned at random."""
+    import tifffile
+
+    rng = np.random.default_rng(seed)
+    files = sorted((REAL_DATA / "ciclope_LHDL_3155").glob("*.tif"))
+    grey = np.stack([tifffile.imread(file) for file in files]).astype(np.float32)
+    grey = np.rot90(np.flip(grey, axis=0) if rng.integers(2) else grey, int(rng.integers(4)), axes=(1, 2))
+    place = np.arange(grey.shape[1]) - (grey.shape[1] - 1) / 2
+    radius = np.hypot(place, place[:, None])
+    grey = np.clip(grey / 255, 0, 1) * np.clip(grey.shape[1] / 2 - radius, 0, 1)
+    voxel = options.width * options.cols * VOXEL_MM / grey.shape[1]
+    return torch.from_numpy(np.ascontiguousarray(grey)), VolumeGrid(grey.shape, voxel)
+
+
+def line_integrals(volume: torch.Tensor, grid: VolumeGrid, truth: Acquisition) -> torch.Tensor:
+    """Noise-free line integrals: intensities averaged over 2 x 2 points of a pixel."""
+    n = 2
+    fine = replace(
+        truth,
+        rows=truth.rows * n,
+        cols=truth.cols * n,
+        pixel_mm=truth.pixel_mm / n,
+        centre_px=truth.centre_px * n + (n - 1) / 2,
+        midplane_px=truth.midplane_px * n + (n - 1) / 2,
+        shift_u_px=tuple(n * s for s in truth.shift_u_px),
+        shift_v_px=tuple(n * s for s in truth.shift_v_px),
+    )
+    paths = project(volume, scan_geometry(fine), grid)
+    return -torch.log(avg_pool2d(torch.exp(-paths), n))
+
+
+def noisy(paths: torch.Tensor, counts: float, rng: np.random.Generator) -> np.ndarray:
+    """Line integrals from counted photons; unchanged for counts of 0."""
+    if not counts:
+        return paths.numpy()
+    drawn = np.maximum(rng.poisson(np.exp(-paths.double().numpy()) * counts), 0.5)
+    return -np.log(drawn / counts).astype(np.float32)
+
+
+def psnr_loss_db(data: np.ndarray, reference: torch.Tensor, fitted: Acquisition, truth: Acquisition) -> float:
+    """PSNR against the object of the reconstruction in the true geometry, minus that in the fitted one, dB.
+
+    The fitted geometry is moved so that the object stands where it stands in the true one: nothing is interpolated.
+    """
+    grid = view(truth)
+    right, found = scan_geometry(truth), scan_geometry(fitted)
+    motion = best_motion(found, right, grid)
+    found = moved(found, shift_mm=motion[:3], turn_deg=motion[3:6])
+    z, side = truth.rows // 4, truth.cols // 5
+    inside = (slice(z, -z), slice(side, -side), slice(side, -side))
+    errors = []
+    for geometry in (right, found):
+        volume = fdk(torch.from_numpy(data), geometry, grid, window="hann")[inside]
+        errors.append(float(((volume - reference[inside]) ** 2).mean()))
+    return 10 * float(np.log10(errors[1] / errors[0]))
+
+
+def view(scan: Acquisition) -> VolumeGrid:
+    """The field of view in its own voxels."""
+    return VolumeGrid((scan.rows, scan.cols, scan.cols), VOXEL_MM)
+
+
+def sampled(volume: torch.Tensor, grid: VolumeGrid, wanted: VolumeGrid) -> torch.Tensor:
+    """A volume on another grid about the same centre: means of 2 x 2 x 2 trilinear samples."""
+    size = [n * 2 for n in wanted.shape]
+    axes = [(torch.arange(n) - (n - 1) / 2) * (wanted.voxel_mm / 2) for n in size]
+    half = [(n - 1) / 2 * grid.voxel_mm for n in grid.shape]
+    places = torch.stack(torch.meshgrid(*(a / h for a, h in zip(axes, half, strict=True)), indexing="ij")[::-1], dim=-1)
+    return avg_pool3d(grid_sample(volume[None, None], places[None], align_corners=True), 2)[0, 0]
+
+
+def run_case(seed: int, options: argparse.Namespace) -> Case:
+    """Simulate, fit, compare."""
+    rng = np.random.default_rng([seed, 17])
+    truth = misaligned(rng, options)
+    volume, grid = (bone if options.object == "bone" else trabecular)(seed, options)
+    volume = volume * (3.0 / float(project(volume, scan_geometry(truth.with_views(slice(0, 1))), grid).max()))
+    clean = line_integrals(volume, grid, truth)
+    data, start = noisy(clean, options.counts, rng), nominal(truth)
+    began = time.perf_counter()
+    centred = find_centre(data, start, search_px=options.centre_px + 4, roll=False)
+    coarse = replace(start, centre_px=centred.centre_px)
+    fit = align(data, coarse, drift_knots=options.knots if options.drift_px else 0, jitter=options.jitter_px > 0)
+    seconds = time.perf_counter() - began
+
+    def displacement(one: Acquisition) -> float:
+        return ray_displacement_px(scan_geometry(one), scan_geometry(truth), view(truth))
+
+    errors = {
+        f: getattr(fit.acquisition, f) - getattr(truth, f) for f in ("centre_px", "roll_deg", "tilt_deg", "slant_deg")
+    }
+    return Case(
+        before_px=displacement(start),
+        centre_only_px=displacement(coarse),
+        after_px=displacement(fit.acquisition),
+        centre_error_px=errors["centre_px"],
+        roll_error_deg=errors["roll_deg"],
+        tilt_error_deg=errors["tilt_deg"],
+        slant_error_deg=errors["slant_deg"],
+        covered=_covered(fit, truth),
+        observable=tuple(one.name for one in fit.estimates if one.observable),
+        psnr_loss_db=psnr_loss_db(data, sampled(volume, grid, view(truth)), fit.acquisition, truth),
+        trusted=fit.trusted,
+        cost=fit.operations,
+        seconds=seconds,
+    )
+
+
+def _covered(fit: AlignmentFit, truth: Acquisition) -> float:
+    known = [one for one in fit.estimates if one.interval is not None]
+    hits = [abs(one.value - getattr(truth, one.name)) <= float(one.interval or 0) for one in known]
+    return float(np.mean(hits)) if hits else float("nan")
+
+
+def summary(cases: list[Case], options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of all cases."""
+    names = [name for name in asdict(cases[0]) if name not in ("covered", "observable", "trusted")]
+    values = {name: np.abs([getattr(case, name) for case in cases]) for name in names}
+    spread = {name: {"median": _round(np.median(v)), "worst": _round(v.max())} for name, v in values.items()}
+    spread["psnr_loss_db"]["worst"] = _round(max(case.psnr_loss_db for case in cases))
+    return {
+        "what": "geometry",
+        "settings": {name: value for name, value in vars(options).items() if name not in ("what", "each")},
+        **spread,
+        "covered": _round(np.nanmean([case.covered for case in cases])),
+        "trusted": sum(case.trusted for case in cases),
+    }
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 4)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the options, run the cases, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=["geometry"], default="geometry")
+    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0, help="number of the first case")
+    parser.add_argument(
+        "--counts", type=float, default=10000, help="open-beam photons per pixel and view; 0 for no noise"
+    )
+    parser.add_argument("--object", choices=["bone", "trabecular"], default="bone")
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--cols", type=int, default=128)
+    parser.add_argument("--views", type=int, default=180)
+    parser.add_argument("--arc-deg", type=float, default=360.0)
+    parser.add_argument("--width", type=float, default=0.5, help="of the object, as a share of the detector's")
+    parser.add_argument("--centre-px", type=float, default=20.0, help="largest, as are the following")
+    parser.add_argument("--angle-deg", type=float, default=2.0)
+    parser.add_argument("--drift-px", type=float, default=5.0)
+    parser.add_argument("--jitter-px", type=float, default=1.0, help="standard deviation")
+    parser.add_argument("--knots", type=int, default=7, help="of the fitted drift")
+    parser.add_argument("--each", action="store_true", help="print a line for each case first")
+    options = parser.parse_args(arguments)
+    if options.object == "trabecular" and not (REAL_DATA / "ciclope_LHDL_3155").is_dir():
+        print(json.dumps({"what": "geometry", "skipped": f"no measured bone in {REAL_DATA} (set XRMFLOW_TEST_DATA)"}))
+        return
+    cases = []
+    for seed in range(options.seed, options.seed + options.cases):
+        cases.append(run_case(seed, options))
+        if options.each:
+            print(json.dumps(asdict(cases[-1])), flush=True)
+    print(json.dumps(summary(cases, options)))
+
+
+if __name__ == "__main__":
+    main()
