@@ -21,10 +21,11 @@ class FlatfieldSection(Section):
         description="What to do without dark frames: stop (error), or take them as subtracted by the detector "
         "(zero), as in Zeiss files.",
     )
-    flats: Literal["mean", "interpolate"] = Field(
+    flats: Literal["mean", "interpolate", "dynamic"] = Field(
         default="mean",
-        description="Average all flats (mean), or interpolate in time between those taken before, during and after "
-        "the scan (interpolate).",
+        description="Average all flats (mean), interpolate in time between those taken before, during and after the "
+        "scan (interpolate), or, where their pattern changes from frame to frame, add to the mean those of their "
+        "principal components that stand out of the noise, with weights found for each view (dynamic).",
     )
     open_beam: Literal["auto", "none"] = Field(
         default="auto",

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Already, Reader, as_float32
+from xrmflow.arrays import Already, Reader, Track, as_float32, untracked
+from xrmflow.correction.dynamic import DynamicFlats, components_of, weights_of_views
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.transmission import open_beam
 from xrmflow.errors import RawFileError
@@ -87,6 +88,10 @@ class Flats:
         share = share[:, None, None]
         return self.frames[after - 1] * (1 - share) + self.frames[after] * share
 
+    def rows(self, rows: slice) -> "Flats":
+        """The same for a window of detector rows."""
+        return Flats(self.frames[:, rows], self.views)
+
 
 def flats_of(frames: Tensor, taken_at: Sequence[float] | None, *, interpolate: bool) -> Flats:
     """Average flats into one frame, or into one frame for each time they were taken.
@@ -119,7 +124,7 @@ class References:
         notes: what was assumed, one sentence each.
     """
 
-    flats: Flats | None
+    flats: Flats | DynamicFlats | None
     dark: Tensor
     exposure_ratio: float = 1.0
     photons_per_count: float | None = None
@@ -128,7 +133,7 @@ class References:
 
     def rows(self, rows: slice) -> "References":
         """The same for a window of detector rows."""
-        flats = None if self.flats is None else Flats(self.flats.frames[:, rows], self.flats.views)
+        flats = None if self.flats is None else self.flats.rows(rows)
         return References(flats, self.dark[rows], self.exposure_ratio, self.photons_per_count)
 
     def beam(self, views: int) -> Tensor | None:
@@ -150,6 +155,7 @@ def references_for(
     flat_exposure_s: float | None = None,
     flats_taken_at: Sequence[float] | None = None,
     device: torch.device | str = "cpu",
+    track: Track = untracked,
 ) -> References:
     """Average flats and darks, decide what stands in for those that are missing, and find the detector gain.
 
@@ -163,6 +169,7 @@ def references_for(
         flat_exposure_s: of a flat, s; the flats are scaled when both exposures are known.
         flats_taken_at: for each flat, the number of views taken before it; None when not recorded.
         device: where the references live.
+        track: shows progress where the whole scan is read.
 
     Raises:
         RawFileError: a flat or dark is missing and the settings say that this is an error.
@@ -185,11 +192,39 @@ def references_for(
         return References(averaged, dark, 1.0, gain, record, tuple(notes))
     frames = torch.from_numpy(as_float32(flats)).to(device)
     ratio = _exposure_ratio(exposure_s, flat_exposure_s, notes)
+    if steps.flats == "dynamic":
+        return _dynamic(raw, frames, dark, ratio, gain, record, notes, track)
     # Averaging happens at the flat's exposure; a grey level is worth the same number of photons at any exposure.
     gain = gain or photons_per_count(frames, dark)
     times = _times(flats_taken_at, len(frames), raw.shape[0], steps, notes)
     averaged = flats_of(frames, times, interpolate=steps.flats == "interpolate")
     return References(averaged, dark, ratio, gain, record, tuple(notes))
+
+
+def _dynamic(
+    raw: Reader,
+    frames: Tensor,
+    dark: Tensor,
+    ratio: float,
+    gain: float | None,
+    record: dict[str, str],
+    notes: list[str],
+    track: Track,
+) -> References:
+    """A flat for each view where the pattern of the flats changes, their mean where it does not."""
+    found = components_of(frames - dark)
+    if found is None:
+        notes.append(f"dynamic flats: no component of {len(frames)} flats stands out of the noise; their mean is taken")
+        gain = gain or photons_per_count(frames, dark)
+        return References(flats_of(frames, None, interpolate=False), dark, ratio, gain, record, tuple(notes))
+    notes.append(f"dynamic flats: {len(found.parts)} component(s) of {len(frames)} flats stand out of the noise")
+    weights = weights_of_views(raw, found, dark=dark, exposure_ratio=ratio, track=track)
+    if gain is None:
+        # What the components explain is no photon noise; with k of n frames' freedom gone, neither is all of it left.
+        left = (len(frames) / (len(frames) - len(found.parts))) ** 0.5
+        gain = photons_per_count(found.mean + (frames - dark - found.of_flats()) * left)
+    flats = DynamicFlats((found.mean + dark)[None], found.parts, weights)
+    return References(flats, dark, ratio, gain, record | {"flats": "dynamic"}, tuple(notes))
 
 
 def _dark(

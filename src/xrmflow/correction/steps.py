@@ -13,7 +13,8 @@ class Steps:
             "none": divide
             by nothing, the recorded values being taken for transmissions.
         missing_dark: "error", or "zero": the detector is taken to have subtracted it.
-        flats: "mean" or "interpolate" between the times they were taken.
+        flats: "mean", "interpolate" between the times they were taken, or "dynamic": a mean and
+            components whose weights are found for each view.
         open_beam: "auto" normalises to the air at the edges where there is some, "none" does not.
         photons_per_count: detector gain, photons per grey level; None estimates it from repeated flats.
         minimum_transmission: floor of the transmission where the gain is not known.
@@ -26,7 +27,7 @@ class Steps:
 
     missing_flat: Literal["error", "estimate", "none"] = "error"
     missing_dark: Literal["error", "zero"] = "zero"
-    flats: Literal["mean", "interpolate"] = "mean"
+    flats: Literal["mean", "interpolate", "dynamic"] = "mean"
     open_beam: Literal["auto", "none"] = "auto"
     photons_per_count: float | None = None
     minimum_transmission: float = 1e-4

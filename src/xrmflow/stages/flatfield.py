@@ -46,6 +46,7 @@ def run(*, raw: Path, projections: Path, document: Path, views: Path, params: Fl
         flat_exposure_s=described.get("flat_exposure_s"),
         flats_taken_at=described.get("flat_views"),
         device=where,
+        track=log.track,
     )
     for note in references.notes:
         logger.info(note)
