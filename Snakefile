@@ -30,7 +30,7 @@ rule all:
 
 
 onstart:
-    PLAN.begin()
+    PLAN.begin(workflow.cores)
 
 
 onsuccess:

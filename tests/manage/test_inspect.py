@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from xrmflow.config.ingest import IngestSection
+from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
-from xrmflow.manage.estimate import needs
 from xrmflow.manage.inspect import inspect, render, run
 
 RNG = np.random.default_rng(0)
@@ -66,7 +65,9 @@ def test_what_stops_a_scan_is_one_line_and_an_error_of_the_command(tmp_path, cap
     with pytest.raises(RawFileError, match="no angles"):
         run(tmp_path / "a", json=True)
     assert json.loads(capsys.readouterr().out)["blocking"] == found.blocking
-    mended = inspect(tmp_path / "a", IngestSection(angles_first_deg=0.0, angles_last_deg=180.0))
+    mended = inspect(
+        tmp_path / "a", Settings.model_validate({"ingest": {"angles_first_deg": 0.0, "angles_last_deg": 180.0}})
+    )
     assert mended.blocking is None
 
 
@@ -99,17 +100,18 @@ def test_frames_that_cannot_be_right(tmp_path):
 def test_missing_flats_ask_for_a_decision(tmp_path):
     write_dataexchange(tmp_path / "a", projections=FRAMES, angles_deg=ANGLES)
     assert any("flatfield.missing_flat must be set" in text for text in texts(inspect(tmp_path / "a"), "warning"))
-    assert not texts(inspect(tmp_path / "a", IngestSection(already="line_integral")), "warning")
+    assert not texts(
+        inspect(tmp_path / "a", Settings.model_validate({"ingest": {"already": "line_integral"}})), "warning"
+    )
 
 
-def test_estimate_grows_with_the_scan():
-    small = needs(views=320, rows=96, cols=160, bytes_per_pixel=2)
-    large = needs(views=1600, rows=2048, cols=2048, bytes_per_pixel=2, memory_budget_gb=16)
-    assert small.memory_gb < 2 < 16 < large.memory_gb
-    assert large.disk_gb["volume"] == pytest.approx(4 * 2048**3 / 1e9, abs=0.01)
-    assert large.disk_peak_gb == pytest.approx(sum(large.disk_gb.values()), abs=0.01)
-    assert large.seconds_total > 100 * small.seconds["fdk"]
-    assert needs(views=320, rows=96, cols=160, bytes_per_pixel=2, denoise=False).disk_gb["splits"] == 0
+def test_what_a_run_will_take_follows_the_settings(tmp_path):
+    write_txrm(tmp_path / "a.txrm", projections=FRAMES, angles_deg=ANGLES, reference=FLATS[0], **GEOMETRY)
+    whole = inspect(tmp_path / "a.txrm").needs
+    region = inspect(tmp_path / "a.txrm", Settings.model_validate_json('{"fdk": {"shape": [6, 64, 64]}}')).needs
+    assert region.disk_gb["volume"] == pytest.approx(whole.disk_gb["volume"] / 2, rel=0.1)
+    assert region.disk_gb["projections"] == whole.disk_gb["projections"]
+    assert "n2i_train" in whole.seconds
 
 
 @pytest.mark.real_data

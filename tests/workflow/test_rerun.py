@@ -1,5 +1,6 @@
 """Exactly what changed is run again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -33,6 +34,20 @@ def test_the_run_ends_with_a_report_and_all_tables(finished):
 
 def test_the_second_time_nothing_is_run(finished):
     assert finished.planned() == set()
+
+
+def test_the_jobs_were_those_that_the_estimate_counts(finished):
+    """Each job leaves a benchmark file: of a scan, of a network, or of the study."""
+    estimated = json.loads(finished.xrmflow("estimate", "--settings", "run/config.yaml", "--json").stdout)
+    ran = list(finished.root.joinpath("run").rglob("benchmarks/*.tsv"))
+    assert estimated["total"]["jobs"] == len(ran)
+    for scan in ("bone", "pair_high", "pair_low"):
+        (needs,) = (row for row in estimated["scans"] if row["name"] == scan)
+        results = finished.root / "run" / "results" / scan
+        assert needs["jobs"] == len(list(results.glob("benchmarks/*.tsv")))
+        files = [file for file in results.rglob("*") if file.is_file()]
+        assert needs["files"] == pytest.approx(len(files), rel=0.1)
+        assert needs["kept_gb"] == pytest.approx(sum(file.stat().st_size for file in files) / 1e9, rel=0.2)
 
 
 def test_what_is_not_kept_is_gone(finished):

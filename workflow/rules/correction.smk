@@ -14,7 +14,7 @@ rule flatfield:
         f"{SCAN}/benchmarks/flatfield.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("flatfield")
     resources:
         mem_mb=PLAN.memory_mb("flatfield"),
         runtime=PLAN.minutes("flatfield"),
@@ -41,7 +41,7 @@ rule align:
         f"{SCAN}/benchmarks/align.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("align")
     resources:
         mem_mb=PLAN.memory_mb("align"),
         runtime=PLAN.minutes("align"),
@@ -70,7 +70,7 @@ rule cupping:
         f"{SCAN}/benchmarks/cupping.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("cupping")
     resources:
         mem_mb=PLAN.memory_mb("cupping"),
         runtime=PLAN.minutes("cupping"),

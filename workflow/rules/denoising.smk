@@ -15,7 +15,7 @@ rule n2i_split:
         f"{SCAN}/benchmarks/n2i_split.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("n2i_split")
     resources:
         mem_mb=PLAN.memory_mb("n2i_split"),
         runtime=PLAN.minutes("n2i_split"),
@@ -43,7 +43,7 @@ rule n2i_train:
         f"{MODEL}/benchmarks/n2i_train.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 16
+    threads: PLAN.threads("n2i_train")
     resources:
         mem_mb=PLAN.memory_mb("n2i_train"),
         runtime=PLAN.minutes("n2i_train"),
@@ -72,7 +72,7 @@ rule n2i_apply:
         f"{SCAN}/benchmarks/n2i_apply.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 16
+    threads: PLAN.threads("n2i_apply")
     resources:
         mem_mb=PLAN.memory_mb("n2i_apply"),
         runtime=PLAN.minutes("n2i_apply"),

@@ -12,7 +12,7 @@ rule segment:
         f"{SCAN}/benchmarks/segment_{{volume}}.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 2
+    threads: PLAN.threads("segment")
     resources:
         mem_mb=PLAN.memory_mb("segment"),
         runtime=PLAN.minutes("segment"),
@@ -45,7 +45,7 @@ rule morphometry:
         f"{SCAN}/benchmarks/morphometry_{{volume}}.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 2
+    threads: PLAN.threads("morphometry")
     resources:
         mem_mb=PLAN.memory_mb("morphometry"),
         runtime=PLAN.minutes("morphometry"),

@@ -14,7 +14,7 @@ rule fdk:
         f"{SCAN}/benchmarks/fdk.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("fdk")
     resources:
         mem_mb=PLAN.memory_mb("fdk"),
         runtime=PLAN.minutes("fdk"),
@@ -43,7 +43,7 @@ rule iterative:
         f"{SCAN}/benchmarks/iterative.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 8
+    threads: PLAN.threads("iterative")
     resources:
         mem_mb=PLAN.memory_mb("iterative"),
         runtime=PLAN.minutes("iterative"),

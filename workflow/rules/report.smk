@@ -25,7 +25,7 @@ rule validate:
         f"{SCAN}/benchmarks/validate.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 2
+    threads: PLAN.threads("validate")
     resources:
         mem_mb=PLAN.memory_mb("validate"),
         runtime=PLAN.minutes("validate"),

@@ -14,7 +14,7 @@ rule sr_train:
         f"{MODEL}/benchmarks/sr_train.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 16
+    threads: PLAN.threads("sr_train")
     resources:
         mem_mb=PLAN.memory_mb("sr_train"),
         runtime=PLAN.minutes("sr_train"),
@@ -43,7 +43,7 @@ rule sr_apply:
         f"{SCAN}/benchmarks/sr_apply.tsv"
     conda:
         "../../envs/xrmflow.yaml"
-    threads: 16
+    threads: PLAN.threads("sr_apply")
     resources:
         mem_mb=PLAN.memory_mb("sr_apply"),
         runtime=PLAN.minutes("sr_apply"),

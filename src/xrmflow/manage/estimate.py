@@ -1,115 +1,324 @@
-"""What a run will take: disk, memory and time, from the size of a scan. Orders of magnitude, not promises.
+"""Say what a run will take before anything runs: disk, files, memory, core-hours, GPU-hours, and how long it lasts.
 
-Rates are for one CPU core and were measured on a two-core machine without a GPU.
+Memory and time are those that jobs ask for (`resources`), without their margins; disk follows from the layout of the
+stores (`footprint`). Everything is counted for a run from the raw files on, whatever is finished already.
 """
 
-import math
+import json as json_text
+import os
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-BYTES_FLOAT = 4
-BASE_BYTES = 0.8e9
-STARTUP_S = 4.0
-READ_BYTES_PER_S = 80e6
-CORRECTED_PIXELS_PER_S = 1.5e6
-BACKPROJECTED_PER_S = 1e9
-# Projection and adjoint together, and how often an iterative reconstruction asks for them.
-ITERATED_PER_S, ITERATIONS, ITERATIVE_COPIES = 1e9, 120, 12
-# Trial slices of the centre search, at no more than this size.
-TRIAL_SLICES, TRIAL_COLS = 150, 768
-TRAINING_S = 180.0
-DENOISED_PIXELS_PER_S = 1.5e6
-MEASURED_VOXELS_PER_S = 2e6
-FLATFIELD_BUDGET_BYTES = 2e9
+from xrmflow.config.scans import Scan
+from xrmflow.config.settings import Settings
+from xrmflow.manage.footprint import Footprint, beside_stores, store_footprints
+from xrmflow.manage.jobs import PlannedJob, planned_jobs
+from xrmflow.manage.plan import Plan, load_plan
+from xrmflow.manage.resources import CORES_USED, GPU_STAGES, seconds, threads_of, used_mb
+from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
+
+# Of networks on a GPU, in cores that would do the same work. Assumed: nothing was measured on a GPU yet.
+GPU_CORES = 50
+# Snakemake itself, until the first job and after the last.
+WORKFLOW_S = 8.0
+# Weights, card, log and benchmark file of a trained network; tables of the study with theirs.
+FILES_OF_MODEL, BYTES_OF_MODEL = 4, 0.6e6
+FILES_OF_STUDY = 4
+# The store that a stage writes; `segment` writes the masks of a volume.
+STORES = {
+    "ingest": "raw",
+    "flatfield": "projections",
+    "fdk": "volume",
+    "iterative": "iterative",
+    "n2i_split": "splits",
+    "n2i_apply": "denoised",
+    "sr_apply": "superres",
+}
+# Stores that a level of storage.keep deletes once they have been read.
+NOT_KEPT = {"final": ("raw", "projections", "splits"), "standard": ("raw",), "all": ()}
+COLUMNS = ("scan", "jobs", "kept", "peak", "files", "memory", "in stage", "core-hours", "GPU-hours")
 
 
 @dataclass(frozen=True)
 class Needs:
+    """What a scan, or a whole run, will take.
+
+    Attributes:
+        name: the scan's id; "models and study" for what all scans share, "total" for the run.
+        jobs: how many.
+        disk_gb: by store, 1e9 bytes; "others" for records, pictures and reports.
+        kept_gb: what is left at the end. peak_gb: the most there is at a time.
+        files: left at the end.
+        memory_gb: the largest job, 1e9 bytes. largest: its stage.
+        seconds: by stage, on `cores` cores. wall_s: from start to end.
+        core_hours, gpu_hours: computed.
+        cores: the times are for.
+    """
+
+    name: str
+    jobs: int
+    disk_gb: dict[str, float]
+    kept_gb: float
+    peak_gb: float
+    files: int
+    memory_gb: float
+    largest: str
+    seconds: dict[str, float]
+    wall_s: float
+    core_hours: float
+    gpu_hours: float
+    cores: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The needs as plain values, rounded."""
+        return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Estimate:
     """What a run will take.
 
     Attributes:
-        disk_gb: by store, 1e9 bytes. disk_peak_gb: all of them together.
-        memory_gb: the largest stage, 1e9 bytes.
-        seconds: by stage. seconds_total: their sum.
-        cores: cores the time is for.
+        scans: needs of each, and of the networks and the study.
+        total: of the run.
+        unread: ids of scans that could not be read, and count for nothing.
     """
 
-    disk_gb: dict[str, float]
-    disk_peak_gb: float
-    memory_gb: float
-    seconds: dict[str, float]
-    seconds_total: float
-    cores: int
+    scans: tuple[Needs, ...]
+    total: Needs
+    unread: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, object]:
-        """The needs as plain values."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        rows = [needs.to_dict() for needs in self.scans]
+        return {"scans": rows, "total": self.total.to_dict(), "unread": list(self.unread)}
 
 
-def needs(
-    *,
-    views: int,
-    rows: int,
-    cols: int,
-    bytes_per_pixel: int,
-    shape: tuple[int, int, int] | None = None,
-    splits: int = 4,
-    denoise: bool = True,
-    superres_factor: int | None = None,
-    iterate: bool = False,
-    memory_budget_gb: float = 4.0,
-    cores: int = 1,
-) -> Needs:
-    """Estimate a run on one scan.
+def run(*, settings: Path = Path("config/config.yaml"), cores: int | None = None, json: bool = False) -> str:
+    """Say what a run will take before anything runs: disk, files, memory, core-hours, GPU-hours, and how long it lasts.
 
     Args:
-        views: projections.
-        rows: detector rows.
-        cols: detector columns.
-        bytes_per_pixel: of the raw frames.
-        shape: voxels (z, y, x) of the volume; the natural grid (rows, cols, cols) when None.
-        splits: sub-reconstructions for Noise2Inverse.
-        denoise: whether Noise2Inverse is trained and applied.
-        superres_factor: how many times finer the super-resolved volume is; None for none.
-        iterate: whether the scan is reconstructed iteratively too.
-        memory_budget_gb: the budget given to the reconstruction, 1e9 bytes.
-        cores: that the run may use.
+        settings: settings file of the run, as for snakemake.
+        cores: cores the run may use at once; default those of this machine.
+        json: print JSON instead of a table.
     """
-    pixels, voxels = float(views) * rows * cols, float(math.prod(shape or (rows, cols, cols)))
-    fine = voxels * superres_factor**3 if superres_factor else 0.0
-    measured = (1 + denoise + iterate) * voxels + fine
-    volume = BYTES_FLOAT * voxels / 1e9
-    disk = {
-        "raw": pixels * bytes_per_pixel / 1e9,
-        "projections": BYTES_FLOAT * pixels / 1e9,
-        "volume": volume,
-        "iterative": volume if iterate else 0.0,
-        "splits": splits * volume if denoise else 0.0,
-        "denoised": volume if denoise else 0.0,
-        "superres": BYTES_FLOAT * fine / 1e9,
-        "masks": measured / 1e9,
-    }
-    updates = views * voxels
-    side = min(cols, TRIAL_COLS)
-    trials = TRIAL_SLICES * min(views, 2 * side) * side**2
-    seconds = {
-        "starting": STARTUP_S * (13 if denoise else 8),
-        "ingest": pixels * bytes_per_pixel / READ_BYTES_PER_S,
-        "flatfield": pixels / (CORRECTED_PIXELS_PER_S * cores),
-        "align, cupping": 2 * trials / (BACKPROJECTED_PER_S * cores),
-        "fdk": updates / (BACKPROJECTED_PER_S * cores),
-        "iterative": ITERATIONS * updates / (ITERATED_PER_S * cores) * iterate,
-        "n2i": (TRAINING_S + updates / BACKPROJECTED_PER_S / cores + voxels / DENOISED_PIXELS_PER_S / cores) * denoise,
-        "super-resolution": (TRAINING_S + fine / DENOISED_PIXELS_PER_S / cores) * bool(fine),
-        "segment, morphometry": measured / MEASURED_VOXELS_PER_S,
-    }
-    memory = BASE_BYTES + max(memory_budget_gb * 1e9, FLATFIELD_BUDGET_BYTES, 3 * BYTES_FLOAT * max(voxels, fine))
-    smallest = BASE_BYTES + 4 * BYTES_FLOAT * (pixels + max(voxels, fine))
-    largest = max(min(memory, smallest), BASE_BYTES + ITERATIVE_COPIES * BYTES_FLOAT * (voxels + pixels) * iterate)
+    plan = load_plan(str(settings))
+    plan.offer_gpus(None, cluster=False)
+    found = estimate(plan, cores=cores or os.cpu_count() or 1)
+    return json_text.dumps(found.to_dict(), indent=1) if json else table(found)
+
+
+def estimate(plan: Plan, *, cores: int) -> Estimate:
+    """Estimate a run of all scans of a plan.
+
+    Args:
+        plan: of the run.
+        cores: that it may use at once, on one machine or many.
+    """
+    jobs = planned_jobs(plan)
+    rows = []
+    for scan in plan.scans:
+        own = [job for job in jobs if job.scan == scan]
+        rows.append(_needs(scan, own, plan, cores, scan_footprints(plan, scan, own)))
+    shared = [job for job in jobs if not job.scan]
+    if shared:
+        rows.append(_needs("models and study", shared, plan, cores, {"others": _shared_footprint(shared)}))
+    unread = tuple(scan for scan in plan.scans if plan.size(scan) is None)
+    return Estimate(tuple(rows), _total(rows, jobs, plan, cores), unread)
+
+
+def needs_of(size: ScanSize, settings: Settings, *, cores: int) -> Needs:
+    """What a run on a single scan, whose networks are trained on itself, will take.
+
+    Args:
+        size: of the scan.
+        settings: of the run.
+        cores: that it may use at once.
+    """
+    plan = Plan(settings, {"scan": Scan(scan="scan", source="scan", role="train")}, sizes=KnownSize(size))
+    return estimate(plan, cores=cores).total
+
+
+class KnownSize(Sizes):
+    """The size of a scan that has been looked at already."""
+
+    def __init__(self, size: ScanSize) -> None:
+        self._size = size
+
+    def of(self, source: Path) -> ScanSize:
+        """The size, whatever the file."""
+        return self._size
+
+
+def scan_footprints(plan: Plan, scan: str, jobs: Iterable[PlannedJob] | None = None) -> dict[str, Footprint]:
+    """What each store of a scan takes; nothing for a scan that cannot be read: its own job will say why."""
+    size = plan.size(scan)
+    if size is None:
+        return {}
+    jobs = [job for job in planned_jobs(plan) if job.scan == scan] if jobs is None else list(jobs)
+    made = [f"bone/{job.volume}" if job.stage == "segment" else STORES.get(job.stage) for job in jobs]
+    factor = superres_factor(plan.settings) if "superres" in made else 1
+    every = store_footprints(size, splits=plan.settings.n2i_split.splits, factor=factor)
+    found = {name: every[name] for name in made if name is not None}
+    return found | {"others": beside_stores(size, plan.measured(scan), jobs=len(jobs), factor=factor)}
+
+
+def kept_and_passing(plan: Plan, stores: dict[str, Footprint]) -> tuple[Footprint, Footprint]:
+    """What stays of a scan's stores, and what is deleted once it has been read."""
+    passes = NOT_KEPT[plan.settings.storage.keep]
+    passing = sum((stores[name] for name in stores if name in passes), Footprint())
+    return sum((stores[name] for name in stores if name not in passes), Footprint()), passing
+
+
+def table(found: Estimate) -> str:
+    """One line a scan, then the total in words."""
+    rows = [_row(needs) for needs in (*found.scans, found.total)]
+    widths = [max(len(row[k]) for row in [COLUMNS, *rows]) for k in range(len(COLUMNS))]
+    lines = ["  ".join(_cell(row[k], widths[k], k) for k in range(len(COLUMNS))).rstrip() for row in [COLUMNS, *rows]]
+    total = found.total
+    lines += [
+        "",
+        f"disk: {size_text(total.kept_gb)} kept in {total.files} files, {size_text(total.peak_gb)} at the peak",
+        f"memory: {size_text(total.memory_gb)} for the largest job ({total.largest})",
+        f"time: about {time_text(total.wall_s)} on {total.cores} cores",
+    ]
+    if total.gpu_hours:
+        lines.append(f"GPU-hours are a guess (a GPU taken for {GPU_CORES} cores): nothing was measured on one yet")
+    if found.unread:
+        lines.append(f"not counted, because they cannot be read: {', '.join(found.unread)}")
+    return "\n".join(lines)
+
+
+def _needs(name: str, jobs: list[PlannedJob], plan: Plan, cores: int, stores: dict[str, Footprint]) -> Needs:
+    kept, passing = kept_and_passing(plan, stores)
+    memory = {job.stage: 0.0 for job in jobs} | _largest((job.stage, expected_mb(plan, job)) for job in jobs)
+    times = _by_stage(jobs, plan, cores)
+    largest = max(memory, key=lambda stage: memory[stage], default="")
     return Needs(
-        disk_gb={name: round(size, 6) for name, size in disk.items()},
-        disk_peak_gb=round(sum(disk.values()), 6),
-        memory_gb=round(largest / 1e9, 2),
-        seconds={name: round(value, 1) for name, value in seconds.items()},
-        seconds_total=round(sum(seconds.values()), 1),
+        name=name,
+        jobs=len(jobs),
+        disk_gb={store: footprint.bytes / 1e9 for store, footprint in stores.items()},
+        kept_gb=kept.bytes / 1e9,
+        peak_gb=(kept + passing).bytes / 1e9,
+        files=kept.files,
+        memory_gb=memory.get(largest, 0.0) / 1000,
+        largest=largest,
+        seconds=times,
+        wall_s=sum(times.values()),
+        core_hours=sum(core_seconds(plan, job) for job in jobs) / 3600,
+        gpu_hours=sum(core_seconds(plan, job) for job in jobs if _on_gpu(plan, job)) / 3600,
         cores=cores,
     )
+
+
+def _total(rows: list[Needs], jobs: list[PlannedJob], plan: Plan, cores: int) -> Needs:
+    """The run: as many scans as there are cores may have stores that are deleted later."""
+    stores: dict[str, float] = {}
+    for row in rows:
+        for name, size in row.disk_gb.items():
+            stores[name] = stores.get(name, 0.0) + size
+    kept = sum(row.kept_gb for row in rows)
+    passing = sorted((row.peak_gb - row.kept_gb for row in rows), reverse=True)[:cores]
+    widest = max(rows, key=lambda row: row.memory_gb)
+    busy = sum(_seconds(plan, job, cores) * min(threads_of(job.stage), cores) for job in jobs) / cores
+    longest = _largest((job.stage, _seconds(plan, job, cores)) for job in jobs)
+    return Needs(
+        name="total",
+        jobs=len(jobs),
+        disk_gb=stores,
+        kept_gb=kept,
+        peak_gb=kept + sum(passing),
+        files=sum(row.files for row in rows),
+        memory_gb=widest.memory_gb,
+        largest=f"{widest.largest} of {widest.name}",
+        seconds=_by_stage(jobs, plan, cores),
+        wall_s=WORKFLOW_S + max(busy, sum(longest.values())),
+        core_hours=sum(row.core_hours for row in rows),
+        gpu_hours=sum(row.gpu_hours for row in rows),
+        cores=cores,
+    )
+
+
+def _by_stage(jobs: list[PlannedJob], plan: Plan, cores: int) -> dict[str, float]:
+    """Seconds that the jobs of each stage take of a machine with so many cores."""
+    times: dict[str, float] = {}
+    for job in jobs:
+        share = _seconds(plan, job, cores) * min(threads_of(job.stage), cores) / cores
+        times[job.stage] = times.get(job.stage, 0.0) + share
+    return times
+
+
+def expected_mb(plan: Plan, job: PlannedJob) -> float:
+    """Megabytes a job is expected to take at its peak."""
+    return used_mb(job.stage, plan.work(job.stage, _wildcards(job)))
+
+
+def _seconds(plan: Plan, job: PlannedJob, cores: int) -> float:
+    threads = GPU_CORES if _on_gpu(plan, job) else min(threads_of(job.stage), cores, CORES_USED)
+    return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
+
+
+def core_seconds(plan: Plan, job: PlannedJob) -> float:
+    """Of one core; for a job on a GPU the seconds it lasts, because one core waits for it."""
+    threads = GPU_CORES if _on_gpu(plan, job) else 1
+    return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
+
+
+def _on_gpu(plan: Plan, job: PlannedJob) -> bool:
+    return bool(plan.gpu) and job.stage in GPU_STAGES
+
+
+def _wildcards(job: PlannedJob) -> Any:
+    return SimpleNamespace(**{name: value for name, value in asdict(job).items() if value and name != "stage"})
+
+
+def _shared_footprint(jobs: Collection[PlannedJob]) -> Footprint:
+    models = sum(job.stage.endswith("_train") for job in jobs)
+    return Footprint(models * BYTES_OF_MODEL, models * FILES_OF_MODEL + (len(jobs) - models) * FILES_OF_STUDY)
+
+
+def _largest(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The largest value of each name."""
+    found: dict[str, float] = {}
+    for name, value in pairs:
+        found[name] = max(found.get(name, 0.0), value)
+    return found
+
+
+def _row(needs: Needs) -> tuple[str, ...]:
+    return (
+        needs.name,
+        str(needs.jobs),
+        size_text(needs.kept_gb),
+        size_text(needs.peak_gb),
+        str(needs.files),
+        size_text(needs.memory_gb),
+        needs.largest,
+        f"{needs.core_hours:.2f}",
+        f"{needs.gpu_hours:.2f}",
+    )
+
+
+def _cell(text: str, width: int, column: int) -> str:
+    return text.ljust(width) if column in (0, 6) else text.rjust(width)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def size_text(gigabytes: float) -> str:
+    """A size as a person writes it."""
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.1f} MB"
+
+
+def time_text(seconds: float) -> str:
+    """A time as a person writes it."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

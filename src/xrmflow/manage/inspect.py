@@ -11,13 +11,15 @@ import numpy as np
 
 from xrmflow.config.ingest import IngestSection
 from xrmflow.config.loader import load_settings
+from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.nominal import exposures, metadata, nominal_acquisition, what_frames_hold
 from xrmflow.io.raw_scan import Note, RawScan
 from xrmflow.io.scan_checks import check_acquisition, check_angles, check_brightness, check_values, sample_scan
 from xrmflow.io.sniff import open_raw
-from xrmflow.manage.estimate import Needs, needs
+from xrmflow.manage.estimate import Needs, needs_of, size_text, time_text
+from xrmflow.manage.sizes import ScanSize, size_of
 
 MARKS = {"blocking": "red", "warning": "yellow", "missing": "magenta", "assumption": "cyan", "info": "dim"}
 
@@ -58,10 +60,10 @@ def run(file: Path, *, settings: Path | None = None, json: bool = False) -> str 
 
     Args:
         file: raw scan: a file, or a folder of TIFF frames.
-        settings: settings file whose ingest section is applied.
+        settings: settings file of the run: how the scan is read, and what is done with it.
         json: print JSON instead of a table.
     """
-    inspection = inspect(file, ingest_settings(settings))
+    inspection = inspect(file, run_settings(settings))
     shown = json_text.dumps(inspection.to_dict(), indent=1, ensure_ascii=False)
     if json and not inspection.blocking:
         return shown
@@ -77,17 +79,18 @@ def run(file: Path, *, settings: Path | None = None, json: bool = False) -> str 
     return None
 
 
-def inspect(path: Path | str, settings: IngestSection | None = None) -> Inspection:
+def inspect(path: Path | str, settings: Settings | None = None) -> Inspection:
     """Look at a raw scan without reading all of it.
 
     Args:
         path: a file, or a folder of TIFF frames.
-        settings: the ingest settings; the defaults when None.
+        settings: of the run; the defaults when None.
 
     Raises:
         RawFileError: not a raw scan, truncated or damaged.
     """
-    params = settings or IngestSection()
+    settings = settings or Settings()
+    params = settings.ingest
     with open_raw(path, params) as scan:
         blocking, acquisition, assumed = None, None, []
         try:
@@ -106,17 +109,18 @@ def inspect(path: Path | str, settings: IngestSection | None = None) -> Inspecti
             holds=_describe(scan, acquisition, params),
             findings=_sorted([*checks, *scan.notes, *assumed]),
             blocking=blocking,
-            needs=_needs(scan),
+            needs=_needs(scan, acquisition, settings),
         )
 
 
 def ingest_settings(path: Path | None) -> IngestSection:
     """The ingest section of a settings file, the defaults for None."""
-    if path is None:
-        return IngestSection()
-    from xrmflow.config.settings import Settings
+    return run_settings(path).ingest
 
-    return load_settings(path, Settings).ingest
+
+def run_settings(path: Path | None) -> Settings:
+    """A settings file, the defaults for None."""
+    return Settings() if path is None else load_settings(path, Settings)
 
 
 def render(inspection: Inspection) -> Any:
@@ -209,10 +213,12 @@ def _geometry_summary(scan: RawScan, acquisition: Acquisition | None) -> dict[st
     }
 
 
-def _needs(scan: RawScan) -> Needs:
+def _needs(scan: RawScan, acquisition: Acquisition | None, settings: Settings) -> Needs:
     views, rows, cols = scan.projections.shape
-    size = np.dtype(scan.projections.dtype).itemsize
-    return needs(views=views, rows=rows, cols=cols, bytes_per_pixel=size, cores=os.cpu_count() or 1)
+    itemsize = np.dtype(scan.projections.dtype).itemsize
+    known = acquisition and size_of(acquisition, itemsize, settings)
+    size = known or ScanSize(views, rows, cols, itemsize, (rows, cols, cols))
+    return needs_of(size, settings, cores=os.cpu_count() or 1)
 
 
 def _sorted(notes: list[Note]) -> tuple[Note, ...]:
@@ -224,7 +230,7 @@ def _lines(holds: dict[str, Any]) -> list[tuple[str, str]]:
     """The values as a reader wants them: one line a matter, units written out."""
     angles, shifts = holds["angles_deg"], holds["shifts_px"]
     lines = [
-        ("format", f"{holds['format']}, {holds['files']} file(s), {_size(holds['size_gb'])}"),
+        ("format", f"{holds['format']}, {holds['files']} file(s), {size_text(holds['size_gb'])}"),
         (
             "frames",
             f"{holds['views']} views of {holds['rows']} x {holds['cols']} {holds['dtype']}, {holds['frames_hold']}",
@@ -241,12 +247,15 @@ def _lines(holds: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _need_lines(needed: Needs) -> list[tuple[str, str]]:
-    stores = ", ".join(f"{name} {_size(size)}" for name, size in needed.disk_gb.items() if size)
-    stages = ", ".join(f"{name} {_time(value)}" for name, value in needed.seconds.items() if value)
+    stores = ", ".join(f"{name} {size_text(size)}" for name, size in needed.disk_gb.items() if size)
+    stages = ", ".join(f"{name} {time_text(value)}" for name, value in needed.seconds.items() if value)
     return [
-        ("disk", f"about {_size(needed.disk_peak_gb)} ({stores})"),
+        (
+            "disk",
+            f"about {size_text(needed.kept_gb)}, {needed.files} files, at most {size_text(needed.peak_gb)} ({stores})",
+        ),
         ("memory", f"about {needed.memory_gb:.1f} GB"),
-        ("time", f"about {_time(needed.seconds_total)} on {needed.cores} cores without a GPU ({stages})"),
+        ("time", f"about {time_text(needed.wall_s)} on {needed.cores} cores without a GPU ({stages})"),
     ]
 
 
@@ -284,13 +293,3 @@ def _value(name: str, value: Any) -> str:
 
 
 UNITS = {"um": "um", "kv": "kV", "ua": "uA", "kev": "keV", "w": "W", "px": "px", "mm": "mm"}
-
-
-def _size(gigabytes: float) -> str:
-    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.1f} MB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

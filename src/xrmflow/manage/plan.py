@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -36,10 +36,19 @@ NOTHING = ScanSize(1, 1, 1, 2, (1, 1, 1))
 class Plan:
     """Settings and scans of one run, with the questions the rules ask of them."""
 
-    def __init__(self, settings: Settings, scans: dict[str, Scan], table: Path = Path("scans.tsv")) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scans: dict[str, Scan],
+        table: Path = Path("scans.tsv"),
+        *,
+        sizes: Sizes | None = None,
+    ) -> None:
+        """Plan a run; `sizes` says how large scans are, by default from the scans themselves."""
         self.settings = settings
         self.scans = scans
         self.table = table
+        self._sizes = sizes or Sizes(settings)
         self._run_lock: TextIO | None = None
         self._check()
 
@@ -164,7 +173,7 @@ class Plan:
         """Memory a job of a stage declares, scaled by the number of the attempt."""
 
         def of(wildcards: Any, attempt: int = 1) -> int:
-            return attempt * resources.memory_mb(stage, self._job(stage, wildcards))
+            return attempt * resources.memory_mb(stage, self.work(stage, wildcards))
 
         return of
 
@@ -172,7 +181,7 @@ class Plan:
         """Time limit a job of a stage declares, scaled by the number of the attempt."""
 
         def of(wildcards: Any, threads: int = 1, attempt: int = 1) -> int:
-            return attempt * resources.minutes(stage, self._job(stage, wildcards), threads=threads)
+            return attempt * resources.minutes(stage, self.work(stage, wildcards), threads=threads)
 
         return of
 
@@ -192,29 +201,36 @@ class Plan:
         wish = self.settings.device
         return int(wish == "cuda" or (wish == "auto" and int(os.environ.get(GPUS, "0")) > 0))
 
-    def _job(self, stage: str, wildcards: Any) -> resources.Job:
+    def threads(self, stage: str) -> int:
+        """Threads a job of a stage declares; Snakemake gives it no more than the run has."""
+        return resources.threads_of(stage)
+
+    def work(self, stage: str, wildcards: Any) -> resources.Job:
         """What a job works on."""
         section = self.settings.section(stage)
         scan, splits = getattr(wildcards, "scan", ""), self.settings.n2i_split.splits
+        network = self.settings.sr_train if stage.startswith("sr") else self.settings.n2i_train
+        job_of = partial(resources.job_of, section=section, features=network.features)
         if scan:
             finer = stage == "sr_apply" or getattr(wildcards, "volume", "") == "superres"
-            factor = superres_factor(self.settings) if finer else 1
-            return resources.job_of(
-                self._size(scan), section, finer=factor, splits=splits if stage.startswith("n2i") else 1
+            factor, volumes = superres_factor(self.settings), len(self.measured(scan))
+            return job_of(
+                self.size(scan) or NOTHING,
+                finer=factor if finer else 1,
+                splits=splits if stage.startswith("n2i") else 1,
+                volumes=volumes,
+                refined=factor if self.is_superresolved(scan) else 0,
             )
         learned = (
             list(self.pairs.values()) if stage == "sr_train" else self.with_role("train", "train-only", "validation")
         )
-        sizes = [self._size(name) for name in learned] or [NOTHING]
+        sizes = [self.size(name) or NOTHING for name in learned] or [NOTHING]
         largest = max(sizes, key=lambda size: size.voxels)
-        return resources.job_of(largest, section, voxels=sum(size.voxels for size in sizes), splits=splits)
+        return job_of(largest, voxels=sum(size.voxels for size in sizes), splits=splits)
 
-    def _size(self, scan: str) -> ScanSize:
-        return self._sizes.of(Path(self.scans[scan].source)) or NOTHING
-
-    @cached_property
-    def _sizes(self) -> Sizes:
-        return Sizes(self.settings)
+    def size(self, scan: str) -> ScanSize | None:
+        """How large a scan is; None where it cannot be read: its own job will say why."""
+        return self._sizes.of(Path(self.scans[scan].source))
 
     # storage -----------------------------------------------------------------------------------------------------
 
@@ -229,8 +245,12 @@ class Plan:
         except UserError as error:
             fault(error)
 
-    def begin(self) -> None:
-        """Refuse a second run over the same results, and one that the disk cannot hold; end jobs of one that died."""
+    def begin(self, cores: int | None = None) -> None:
+        """Refuse a second run over the same results, and one that the disk cannot hold; end jobs of one that died.
+
+        Args:
+            cores: that jobs use at once; None where the cluster decides.
+        """
         results = Path(self.settings.results)
         try:
             self._run_lock = runs.begin(results)
@@ -238,7 +258,7 @@ class Plan:
         except UserError as error:
             fault(error)
         if self.settings.storage.check_free_space:
-            self._check_free_space(results)
+            self._check_free_space(results, cores)
 
     def end(self) -> None:
         """Remove the chunks of stores that are not kept, and what an earlier run said of failures."""
@@ -276,16 +296,12 @@ class Plan:
         said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
         print(said, file=sys.stderr)
 
-    def _check_free_space(self, results: Path) -> None:
+    def _check_free_space(self, results: Path, cores: int | None) -> None:
         from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
 
         unfinished = [scan for scan in self.scans if not (results / scan / "report.html").exists()]
-        sources = {scan.scan: scan.source for scan in self.scans.values()}
-        finer = [scan for scan in unfinished if self.is_superresolved(scan)]
         try:
-            check_free_space(
-                results, sources, self.settings, unfinished=unfinished, denoised=self.has_n2i, superresolved=finer
-            )
+            check_free_space(self, results, unfinished=unfinished, at_once=cores or len(self.scans))
         except UserError as error:
             fault(error)
 

@@ -27,11 +27,14 @@ MEMORY_MARGIN, BUDGET_MARGIN = 1.25, 1.1
 TIME_MARGIN, START_MINUTES = 4.0, 10.0
 CORES_USED = 8
 FLOAT = 4
+# What takes a GPU where one is offered.
+GPU_STAGES = ("n2i_train", "n2i_apply", "sr_train", "sr_apply")
 # The most a network's tile has on a side, halo included, and the slices the hardening fit looks at.
 TILE_PX, FIT_SLICES = 576, 48
 CENTRE_SLICES, CENTRE_COLS = 150, 768
 # What one update of the default network takes: 8 patches of 64 x 64 pixels, 16 features.
-UPDATE_S, UPDATE_PIXELS, UPDATE_FEATURES = 0.024, 8 * 64**2, 16
+UPDATE_S, UPDATE_PIXELS, DEFAULT_FEATURES = 0.024, 8 * 64**2, 16
+BLOCK_VIEWS = 32
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ class Job:
         side: voxels of a slice along its longer side.
         raw_bytes: of the raw frames.
         splits: sub-reconstructions read together.
+        features: of the network it trains or applies.
         section: settings of its stage.
+        volumes: how many are measured of the scan.
+        refined: how many times finer the super-resolved one is; 0 where there is none.
     """
 
     pixels: float
@@ -56,7 +62,10 @@ class Job:
     side: int
     raw_bytes: float
     splits: int
+    features: int
     section: Any
+    volumes: int = 1
+    refined: int = 0
 
     @property
     def updates(self) -> float:
@@ -76,8 +85,28 @@ class Job:
     @property
     def centre_updates(self) -> float:
         """Voxels times views of the trial slices of the centre search."""
+        return CENTRE_SLICES * self.centre_pixels * min(self.cols, CENTRE_COLS)
+
+    @property
+    def centre_pixels(self) -> float:
+        """Of a sinogram in the centre search."""
         side = min(self.cols, CENTRE_COLS)
-        return float(CENTRE_SLICES) * min(self.views, 2 * side) * side**2
+        return float(side) * min(self.views, 2 * side)
+
+    @property
+    def block_pixels(self) -> float:
+        """Of the frames that are copied together."""
+        return float(min(self.views, BLOCK_VIEWS)) * self.rows * self.cols
+
+    @property
+    def shown_pixels(self) -> float:
+        """Of a slice of every volume that is measured."""
+        return float(self.side) ** 2 * (self.volumes + max(0, self.refined**2 - 1))
+
+    @property
+    def compared(self) -> float:
+        """Voxels of the volume, and of the super-resolved one by what they count for in a comparison with the truth."""
+        return self.voxels * (1 + self.refined**3 / 6)
 
     @property
     def held(self) -> float:
@@ -90,15 +119,20 @@ class Job:
         return self.voxels * self.splits
 
     @property
-    def tile_pixels(self) -> float:
-        """Of a network's tile, in all its inputs."""
-        return self.splits * float(min(self.side, TILE_PX)) ** 2
+    def network_pixels(self) -> float:
+        """Of a network's tile in all its inputs, for each feature of the default network."""
+        return self.splits * float(min(self.side, TILE_PX)) ** 2 * self.features / DEFAULT_FEATURES
+
+    @property
+    def network_voxels(self) -> float:
+        """Of the volume, for each feature of the default network."""
+        return self.voxels * self.features / DEFAULT_FEATURES
 
     @property
     def training_s(self) -> float:
         """Core-seconds of a training."""
         work = self.section.batch * self.section.patch_px**2 / UPDATE_PIXELS
-        return UPDATE_S * self.section.steps * work * max(1.0, self.section.features / UPDATE_FEATURES) ** 2
+        return UPDATE_S * self.section.steps * work * max(1.0, self.features / DEFAULT_FEATURES) ** 2
 
 
 @dataclass(frozen=True)
@@ -112,6 +146,7 @@ class Cost:
         base_s: core-seconds to start.
         budget_gb: the most that `memory` becomes; None takes the section's `memory_gb` where it has one.
         whole: whether that budget is for the whole process, the program itself included.
+        threads: it declares.
     """
 
     base_mb: float
@@ -120,34 +155,45 @@ class Cost:
     base_s: float = 3.0
     budget_gb: float | None = None
     whole: bool = False
+    threads: int = 1
 
 
-# Behind each line the peak MB that decided it: of small; of demo's bone, its finer scan (pair, 360 x 96 x 192) or its
-# finer volume; of tiny. Those of demo's bone are from Snakemake's sampling, which misses short peaks.
+# Read off runs of tiny and demo, with what small took as a check; docs/benchmarks.md has model and measurement side by
+# side. Memory of `iterative` is that of tv, the largest.
 COSTS: dict[str, Cost] = {
-    "ingest": Cost(200, ("raw_bytes", 0.0), ("raw_bytes", 1 / 80e6)),  # small 114; the disk decides the time
-    "flatfield": Cost(650, ("pixels", 61), ("pixels", 0.5e-6), budget_gb=2.0),  # small 2254, pair 1054
-    "align": Cost(490, ("pixels", 4.5), ("centre_updates", 1e-9)),  # small 611, pair 528
-    "cupping": Cost(550, ("fit_pixels", 49), ("fit_updates", 14e-9)),  # small 903, pair 705
-    "cupping_protocol": Cost(250, ("pixels", 0), ("pixels", 0)),
-    "fdk": Cost(430, ("held", 6.6), ("updates", 3.3e-9), whole=True),  # small 709, demo 459
-    "iterative": Cost(450, ("held", 48), ("updates", 240e-9), base_s=5, whole=True),  # tv, the largest and longest
-    "n2i_split": Cost(470, ("voxels", 14), ("updates", 3.3e-9), whole=True),  # small 645, demo 500
-    "n2i_train": Cost(500, ("split_voxels", 4), ("training_s", 1.0), base_s=10),  # small 638, demo 501; four splits
-    "n2i_apply": Cost(420, ("tile_pixels", 1800), ("voxels", 1.2e-6)),  # small 896, demo 530; four splits
-    "sr_train": Cost(450, ("voxels", 2 * FLOAT), ("training_s", 1.0), base_s=10),  # demo 469
-    "sr_apply": Cost(460, ("tile_pixels", 2000), ("voxels", 0.5e-6)),  # demo's finer (sampled) 571
-    "segment": Cost(160, ("voxels", 36), ("voxels", 0.4e-6)),  # small 581, demo's finer (sampled) 731
-    "morphometry": Cost(280, ("voxels", 69), ("voxels", 1.5e-6)),  # small 1142, tiny 284
-    "validate": Cost(320, ("voxels", 56), ("voxels", 4e-6), base_s=15),  # small 1001, demo 421
-    "collect": Cost(250, ("pixels", 0), ("pixels", 0)),
-    "report": Cost(300, ("voxels", 2), ("voxels", 0.1e-6), base_s=5),  # small 235, demo 223
+    "ingest": Cost(95, ("block_pixels", 6), ("raw_bytes", 1 / 80e6), base_s=0.3),  # the disk decides the time
+    "flatfield": Cost(300, ("pixels", 115), ("pixels", 0.3e-6), base_s=1.8, budget_gb=2.0, threads=8),
+    "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
+    "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),
+    "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
+    "fdk": Cost(405, ("held", 8), ("updates", 1.5e-9), base_s=1.8, whole=True, threads=8),
+    "iterative": Cost(450, ("held", 48), ("updates", 110e-9), base_s=3.0, whole=True, threads=8),
+    "n2i_split": Cost(410, ("held", 8), ("updates", 3e-9), base_s=1.8, whole=True, threads=8),
+    "n2i_train": Cost(440, ("split_voxels", 4), ("training_s", 0.9), base_s=3.5, threads=16),
+    "n2i_apply": Cost(290, ("network_pixels", 2700), ("network_voxels", 1e-6), base_s=1.6, threads=16),
+    "sr_train": Cost(445, ("voxels", 2 * FLOAT), ("training_s", 0.5), base_s=4.0, threads=16),
+    "sr_apply": Cost(320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16),
+    "segment": Cost(85, ("voxels", 40), ("voxels", 0.26e-6), base_s=0.5, threads=2),
+    "morphometry": Cost(245, ("voxels", 65), ("voxels", 1e-6), base_s=0.9, threads=2),
+    "validate": Cost(150, ("compared", 70), ("compared", 2e-6), base_s=1.9, threads=2),
+    "collect": Cost(40, ("pixels", 0), ("pixels", 0), base_s=0.4),
+    "report": Cost(200, ("shown_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),
 }
 # A stage nobody has measured yet is taken for one that holds three copies of its volume and projections.
 UNKNOWN = Cost(500, ("voxels", 3 * FLOAT + 10), ("updates", 100e-9))
 
 
-def job_of(size: ScanSize, section: Any, *, finer: int = 1, voxels: float | None = None, splits: int = 1) -> Job:
+def job_of(
+    size: ScanSize,
+    section: Any,
+    *,
+    finer: int = 1,
+    voxels: float | None = None,
+    splits: int = 1,
+    features: int = DEFAULT_FEATURES,
+    volumes: int = 1,
+    refined: int = 0,
+) -> Job:
     """What a job of a stage on a scan works on.
 
     Args:
@@ -156,6 +202,9 @@ def job_of(size: ScanSize, section: Any, *, finer: int = 1, voxels: float | None
         finer: how many times finer its volume is than the scan's own.
         voxels: of all its volumes, where it is more than one.
         splits: sub-reconstructions read together.
+        features: of the network it trains or applies.
+        volumes: how many are measured of the scan.
+        refined: how many times finer the super-resolved one is; 0 where there is none.
     """
     return Job(
         pixels=size.pixels,
@@ -166,20 +215,33 @@ def job_of(size: ScanSize, section: Any, *, finer: int = 1, voxels: float | None
         side=max(size.shape[1:]) * finer,
         raw_bytes=size.pixels * size.bytes_per_pixel,
         splits=splits,
+        features=features,
+        volumes=volumes,
+        refined=refined,
         section=section,
     )
 
 
 def memory_mb(stage: str, job: Job) -> int:
     """Megabytes (1e6 bytes) a job asks for: follows the stage's `memory_gb`, a budget that the stage keeps."""
+    needed = _memory_mb(stage, job, margin=MEMORY_MARGIN, budget_margin=BUDGET_MARGIN)
+    return _rounded(WORKFLOW_MB + needed, 50)
+
+
+def used_mb(stage: str, job: Job) -> float:
+    """Megabytes (1e6 bytes) a job is expected to take at its peak: what it asks for, without margins."""
+    return _memory_mb(stage, job, margin=1.0, budget_margin=1.0)
+
+
+def _memory_mb(stage: str, job: Job, *, margin: float, budget_margin: float) -> float:
     cost = COSTS.get(stage, UNKNOWN)
     name, each = cost.memory
-    needed = MEMORY_MARGIN * (cost.base_mb + each * getattr(job, name) / 1e6)
+    needed = margin * (cost.base_mb + each * getattr(job, name) / 1e6)
     budget_gb = cost.budget_gb or getattr(job.section, "memory_gb", None)
     if budget_gb is not None:
-        own = 0.0 if cost.whole else MEMORY_MARGIN * cost.base_mb
-        needed = min(needed, own + BUDGET_MARGIN * 1000 * budget_gb)
-    return _rounded(WORKFLOW_MB + needed, 50)
+        own = 0.0 if cost.whole else margin * cost.base_mb
+        needed = min(needed, own + budget_margin * 1000 * budget_gb)
+    return needed
 
 
 def minutes(stage: str, job: Job, *, threads: int) -> int:
@@ -190,10 +252,19 @@ def minutes(stage: str, job: Job, *, threads: int) -> int:
         job: what it works on.
         threads: it has.
     """
+    return _rounded(START_MINUTES + TIME_MARGIN * seconds(stage, job, threads=min(threads, CORES_USED)) / 60, 5)
+
+
+def seconds(stage: str, job: Job, *, threads: int) -> float:
+    """Seconds a job is expected to take on an otherwise quiet machine; core-seconds for one thread."""
     cost = COSTS.get(stage, UNKNOWN)
     name, each = cost.time
-    seconds = cost.base_s + each * getattr(job, name) / max(1, min(threads, CORES_USED))
-    return _rounded(START_MINUTES + TIME_MARGIN * seconds / 60, 5)
+    return cost.base_s + each * getattr(job, name) / max(1, threads)
+
+
+def threads_of(stage: str) -> int:
+    """Threads a job declares; where a run has fewer cores, Snakemake gives it those."""
+    return COSTS.get(stage, UNKNOWN).threads
 
 
 def _rounded(value: float, step: int) -> int:

@@ -9,10 +9,14 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError
 from xrmflow.io.manifest import write_durably
+
+if TYPE_CHECKING:
+    from xrmflow.geometry.acquisition import Acquisition
 
 # A header longer than this is not read for its factor.
 HEADER_BYTES = 1 << 20
@@ -52,7 +56,6 @@ def measured_size(source: Path, settings: Settings) -> ScanSize | None:
 
     from xrmflow.io.nominal import nominal_acquisition
     from xrmflow.io.sniff import open_raw
-    from xrmflow.reconstruction.grids import region_grid
 
     try:
         with open_raw(source, settings.ingest) as scan:
@@ -60,6 +63,13 @@ def measured_size(source: Path, settings: Settings) -> ScanSize | None:
             bytes_per_pixel = np.dtype(scan.projections.dtype).itemsize
     except (RawFileError, OSError):
         return None
+    return size_of(acquisition, bytes_per_pixel, settings)
+
+
+def size_of(acquisition: "Acquisition", bytes_per_pixel: int, settings: Settings) -> ScanSize:
+    """The sizes of a scan whose geometry is known."""
+    from xrmflow.reconstruction.grids import region_grid
+
     voxel_um = settings.fdk.voxel_size_um if acquisition.calibrated else None
     grid = region_grid(acquisition, voxel_mm=None if voxel_um is None else voxel_um / 1000, shape=settings.fdk.shape)
     return ScanSize(acquisition.views, acquisition.rows, acquisition.cols, bytes_per_pixel, grid.shape)

@@ -89,7 +89,7 @@ def _job(file: Path) -> JobUse:
     return JobUse(
         rule=file.stem,
         asked_mb=asked.get("mem_mb"),
-        used_mb=_logged_mb(log) or _value(row.get("max_rss")),
+        used_mb=logged_mb(log) or _value(row.get("max_rss")),
         asked_min=asked.get("runtime"),
         seconds=_value(row.get("s")) or 0.0,
     )
@@ -104,7 +104,8 @@ def _resources(text: str | None) -> dict[str, float]:
     return {name: value for name, value in given.items() if isinstance(value, int | float)}
 
 
-def _logged_mb(log: Path) -> float | None:
+def logged_mb(log: Path) -> float | None:
+    """Peak memory of a finished stage, 1e6 bytes, as its log says; None where it does not."""
     try:
         found = USED.search(log.read_text(errors="replace"))
     except OSError:
