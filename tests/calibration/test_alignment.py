@@ -81,6 +81,15 @@ def test_images_are_drawn_as_an_upright_detector_records_them(beam):
     assert seen.mean() > 0.8
 
 
+def test_few_rows_of_a_wide_detector_make_one_coarse_row():
+    wide = replace(make(rows=2), cols=256, centre_px=127.5)
+    data = np.random.default_rng(0).normal(1, 0.1, (VIEWS, 2, 256)).astype(np.float32)
+    images, seen = make_level(data, wide, binning=8).images(wide)
+    assert images.shape == (VIEWS, 1, 32)
+    assert float(images.mean()) == pytest.approx(1.0, abs=0.01)
+    assert seen.min() > 0
+
+
 def test_transposes_are_transposes():
     level = supported(make_level(scan(make()), make(), binning=2), make())
     generator = torch.Generator().manual_seed(0)

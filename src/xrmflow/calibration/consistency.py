@@ -55,7 +55,7 @@ class Level:
         acquisition: what was recorded, all views of it.
         splines: (view, row, col) spline coefficients of the images of `views`, smoothed and averaged over `averaged`
             pixels.
-        averaged: detector pixels along the edge of an average.
+        averaged: detector pixels along the edge of an average; all rows where there are fewer.
         views: indices into the scan.
         binning: detector pixels along the edge of a coarse pixel.
         geometry: upright and centred, coarse pixels.
@@ -103,11 +103,12 @@ class Level:
         base, shifts = self.places(acquisition), acquisition.shifts_px[self.views][:, ::-1]
         images = np.empty((len(self.views), *base.shape[1:]), np.float32)
         seen = np.empty(images.shape, np.float32)
+        averaged = np.array([min(self.averaged, acquisition.rows), self.averaged])[:, None, None]
         limit = np.array([acquisition.rows - 1, acquisition.cols - 1])[:, None, None]
         for view, shift in enumerate(shifts):
             place = base + shift[:, None, None]
             seen[view] = np.clip(np.minimum(place, limit - place).min(axis=0) / self.binning + 0.5, 0, 1)
-            coarse = (place - (self.averaged - 1) / 2) / self.averaged
+            coarse = (place - (averaged - 1) / 2) / averaged
             images[view] = map_coordinates(self.splines[view], coarse, order=3, mode="nearest", prefilter=False)
         return torch.from_numpy(images), torch.from_numpy(seen)
 
@@ -225,7 +226,8 @@ def supported(level: Level, acquisition: Acquisition) -> Level:
 
 def _splines(projections: Reader, views: np.ndarray, averaged: int, sigma_px: float) -> np.ndarray:
     """Cubic spline coefficients of the averaged and smoothed images."""
-    rows, cols = (n // averaged for n in projections.shape[1:])
+    high = min(averaged, projections.shape[1])
+    rows, cols = projections.shape[1] // high, projections.shape[2] // averaged
     up, across = (gaussian(n, sigma_px).numpy() for n in (rows, cols))
     out, step = np.empty((len(views), rows, cols), np.float32), int(views[1] - views[0]) if len(views) > 1 else 1
     for block in blocks(len(views), VIEWS_AT_ONCE):
@@ -233,7 +235,7 @@ def _splines(projections: Reader, views: np.ndarray, averaged: int, sigma_px: fl
         images = as_float32(projections[int(some[0]) : int(some[-1]) + 1 : step])[
             :, : rows * averaged, : cols * averaged
         ]
-        images = images.reshape(-1, rows, averaged, cols, averaged).mean(axis=(2, 4))
+        images = images.reshape(-1, rows, high, cols, averaged).mean(axis=(2, 4))
         images = (up @ images if rows > 1 else images) @ across.T
         images = spline_filter1d(images, axis=2, mode="nearest") if cols > 1 else images
         out[block] = spline_filter1d(images, axis=1, mode="nearest") if rows > 1 else images
