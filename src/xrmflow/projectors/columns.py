@@ -14,6 +14,7 @@ from numba import njit
 from xrmflow.projectors.resample import (
     BLOCK,
     COLUMNS,
+    DEPTH,
     EDGE,
     FAST,
     FEW,
@@ -73,12 +74,14 @@ def backproject(columns, m, distances, volume, row_first, row_last):
     views, width, height = columns.shape
     cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
     nx, nz, real = volume.shape[1], volume.shape[2], columns.dtype.type
-    flat, voxels = columns.reshape(columns.size), volume.reshape(volume.size)
-    buffer, places = np.zeros(height, columns.dtype), np.empty((4, TILE))
-    permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, volume.ctypes.data
+    flat, buffer, places = columns.reshape(columns.size), np.zeros(height, columns.dtype), np.empty((4, TILE))
+    # A block of voxels is summed in one piece: in the volume its columns lie powers of two apart, where caches collide.
+    total = np.zeros((row_last - row_first) * TILE * DEPTH, columns.dtype)
+    permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, total.ctypes.data
     for tile in range(0, nx, TILE):
-        for low in range(0, nz, BLOCK):
-            size, used = min(BLOCK, nz - low), min(TILE, nx - tile)
+        for low in range(0, nz, DEPTH):
+            size, used = min(DEPTH, nz - low), min(TILE, nx - tile)
+            total[:] = 0
             for view in range(views):
                 for j in range(row_first, row_last):
                     _places(m, distances, view, tile, float(j), places)
@@ -94,22 +97,24 @@ def backproject(columns, m, distances, volume, row_first, row_last):
                         share = column + MARGIN - left
                         wl, wr = real((1.0 - share) * places[3, n]), real(share * places[3, n])
                         a, count = (view * width + left) * height, last - first
-                        b, out, begin = (
-                            a + height,
-                            (j * nx + tile + n) * nz + low + first,
-                            start + MARGIN + step * first,
-                        )
+                        b, begin = a + height, start + MARGIN + step * first
+                        out = ((j - row_first) * TILE + n) * DEPTH + first
                         if permute and fits_registers(step, height):
                             add_permuted(to + 4 * out, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
                         elif count >= FEW:
-                            add_plain(voxels, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
+                            add_plain(total, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
                         else:
                             for k in range(count):
                                 position = begin + step * k
                                 row = np.int64(position)
                                 f = real(position - row)
                                 here = wl * flat[a + row] + wr * flat[b + row]
-                                voxels[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
+                                total[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
+            for j in range(row_first, row_last):
+                for n in range(used):
+                    out = ((j - row_first) * TILE + n) * DEPTH
+                    for k in range(size):
+                        volume[j, tile + n, low + k] += total[out + k]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")

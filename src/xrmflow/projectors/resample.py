@@ -16,7 +16,8 @@ from xrmflow.projectors.lanes import LANES, add_bent_sixteen, add_sixteen, sprea
 
 FAST = {"contract", "nsz"}
 # Voxels along x, and places along z or rows, that are worked on together: what they touch fits a processor's caches.
-TILE, BLOCK = 16, 128
+# DEPTH is BLOCK for the backprojection onto upright detectors, which touches less.
+TILE, BLOCK, DEPTH = 16, 128, 256
 # Planes across the main direction of rays, and columns of the detector, that are worked on together: likewise.
 PLANES, COLUMNS = 8, 64
 # A pitch up to which 16 positions and their successors stay within 32 values: 15 pitch + 2 <= 32.
