@@ -76,3 +76,25 @@ def test_networks_that_are_not_applied_have_no_card(plan):
     assert plan("trained_n2i: mine.safetensors\nmeasure: [volume]").cards("n2i.json", "sr.json") == []
     text = "trained_sr: mine.safetensors\nmeasure: [volume, denoised]"
     assert plan(text).cards("n2i.json", "sr.json") == ["n2i.json"]
+
+
+def test_with_weights_trained_earlier_settings_of_training_change_nothing(plan, tmp_path):
+    for name in ("n2i", "sr"):
+        (tmp_path / f"{name}.safetensors").touch()
+    given = f"trained_n2i: {tmp_path}/n2i.safetensors\ntrained_sr: {tmp_path}/sr.safetensors\n"
+    changed = given + "n2i_train: {steps: 7}\nsr_train: {steps: 7}\n"
+    assert plan(changed).lineage("collect") == plan(given).lineage("collect")
+    split = given + "n2i_split: {splits: 3}\n"
+    assert plan(split).lineage("n2i_apply") != plan(given).lineage("n2i_apply")
+    assert plan(split).lineage("sr_apply") != plan(given).lineage("sr_apply")
+
+
+def test_what_takes_no_part_gives_place_to_what_is_above_it(plan, tmp_path):
+    """Without Noise2Inverse, super-resolution works on volumes of FDK, and follows its settings."""
+    (tmp_path / "scans.tsv").write_text(
+        "scan\tsource\trole\tpair\nlow\tmouse.txrm\ttest\thigh\nhigh\tmouse.txrm\treference\t\n"
+    )
+    window = "fdk: {window: hann}\n"
+    assert not plan().has_n2i
+    assert plan(window).lineage("sr_train") != plan().lineage("sr_train")
+    assert plan(window).lineage("sr_apply") != plan().lineage("sr_apply")

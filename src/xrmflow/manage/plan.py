@@ -148,6 +148,8 @@ class Plan:
         """The sections of the stages that take part in this run."""
         left_out = {name for name in PARENTS if name.startswith("n2i") and not self.has_n2i}
         left_out |= {name for name in PARENTS if name.startswith("sr") and not self.has_sr}
+        left_out |= set() if self.trains_n2i else {"n2i_train"}
+        left_out |= set() if self.trains_sr else {"sr_train"}
         left_out |= set() if self.protocols else {"cupping_protocol"}
         left_out |= {"iterative"} - set(self.settings.measure)
         return {stage: section for stage, section in self.sections.items() if stage not in left_out}
