@@ -14,3 +14,8 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no measured data: {REAL_DATA} is absent (set XRMFLOW_TEST_DATA)")
     return REAL_DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many broken files and interrupted runs the tests marked `faults` try."""
+    parser.addoption("--faults-n", type=int, default=20, help="cases of each kind in tests marked faults (20)")

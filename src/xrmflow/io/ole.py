@@ -72,7 +72,8 @@ class Container:
         data = self.read(name)
         if data is None or len(data) < 4:
             return None
-        return np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # garbage may be a signalling NaN, of which numpy warns
+            return np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float64)
 
     def number(self, name: str) -> float | None:
         """First float of a stream, or None where it is missing or not finite."""
