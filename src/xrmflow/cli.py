@@ -151,12 +151,28 @@ def _call(name: str, rest: list[str]) -> None:
     positional = [
         values.pop(p.name) for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY
     ]
-    begin = time.monotonic()
+    begin, before = time.monotonic(), _states(values)
     result = function(*positional, **values)
     if is_stage:
+        _note_checksums(before, _states(values))
         logger.info(USED, time.monotonic() - begin, _peak_mb())
     if isinstance(result, str):
         print(result)
+
+
+def _states(values: dict[str, Any]) -> dict[Path, tuple[int, int]]:
+    """Inode and time of every file among a stage's arguments; stores have checksums of their own."""
+    items = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+    files = {item for item in items if isinstance(item, Path) and item.is_file() and item.parent.suffix != ".zarr"}
+    return {file: ((state := file.stat()).st_ino, state.st_mtime_ns) for file in files}
+
+
+def _note_checksums(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int]]) -> None:
+    """Keep the checksums of what a stage has written, for `xrmflow verify`."""
+    from xrmflow.io.sums import note
+
+    for file in sorted(file for file, state in after.items() if before.get(file) != state):
+        note(file)
 
 
 def _peak_mb() -> float:

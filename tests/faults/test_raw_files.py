@@ -98,7 +98,7 @@ def mutate(kind, good, path, rng):
             at = rng.integers(len(data)) if rng.random() < 0.5 else rng.integers(4096)
             data[at] ^= 1 << rng.integers(8)
     path.write_bytes(data)
-    return kind == "cut"
+    return kind in ("cut", "structure")
 
 
 def check_what_was_read(raw, exact):

@@ -7,6 +7,7 @@ from typing import Any
 
 from xrmflow.errors import StoreError
 from xrmflow.io.manifest import write_durably
+from xrmflow.io.strict_json import is_known, parse
 
 SCHEMA_VERSION = 1
 
@@ -36,14 +37,16 @@ def read_document(path: Path | str, kind: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text())
+        document = parse(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise StoreError(f"{path}: not a readable document ({error}); delete it and run its stage again") from None
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else type(document).__name__
         raise StoreError(f"{path}: expected a document of kind {kind}, got {found}")
-    if document.get("schema_version", 0) > SCHEMA_VERSION:
-        raise StoreError(f"{path}: written by a newer version (schema {document['schema_version']}); update xrmflow")
+    if not is_known(document.get("schema_version"), SCHEMA_VERSION):
+        raise StoreError(
+            f"{path}: written by a newer version (schema {document.get('schema_version')}); update xrmflow"
+        )
     return document

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xrmflow.errors import StoreError
+from xrmflow.io.strict_json import parse
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -35,6 +36,7 @@ def seal(folder: Path, record: dict[str, Any]) -> None:
         "bytes": sum(int(line.split()[1]) for line in lines),
         "root_sha256": hashlib.sha256(listing.encode()).hexdigest(),
     }
+    manifest["manifest_sha256"] = _own_sha256(manifest)
     write_durably(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
@@ -42,23 +44,26 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """Read and check the manifest of a store.
 
     Raises:
-        StoreError: no store there, no or unreadable manifest, a newer schema, or files listed that are missing or of
-        another size.
+        StoreError: no store there, no, unreadable or altered manifest, a newer schema, or files listed that are missing
+        or of another size.
     """
     folder = store_folder(path)
     if not folder.exists():
         raise StoreError(f"{folder}: no such store; run the stage that writes it")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = parse((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         raise StoreError(f"{folder}: incomplete store (no {MANIFEST}); run the stage that writes it again") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise StoreError(f"{folder}: damaged {MANIFEST} ({error}); delete the store and run its stage again") from None
-    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StoreError(
-            f"{folder}: written by a newer version (schema {manifest['schema_version']}, this version reads up to "
-            f"{SCHEMA_VERSION}); update xrmflow"
+            f"{folder}: written by a newer version (schema {version}, this version reads up to {SCHEMA_VERSION}); "
+            "update xrmflow"
         )
+    if not isinstance(manifest, dict) or manifest.get("manifest_sha256") != _own_sha256(manifest):
+        raise StoreError(f"{folder}: damaged {MANIFEST} (altered); delete the store and run its stage again")
     _check_listing(folder, manifest)
     return manifest
 
@@ -82,6 +87,12 @@ def write_durably(path: Path, text: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _own_sha256(manifest: dict[str, Any]) -> str:
+    """Of everything a manifest says but this: a changed digit in a length would otherwise go unnoticed."""
+    said = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from xrmflow.errors import StoreError
 from xrmflow.io.documents import read_document, write_document
 from xrmflow.io.manifest import write_durably
 from xrmflow.io.stores import Volume
+from xrmflow.io.strict_json import is_known, parse
 from xrmflow.networks.architectures import build, name_of
 from xrmflow.networks.normalisation import Normalisation
 from xrmflow.networks.slicenet import SliceNetwork
@@ -209,12 +210,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise StoreError(f"{path}: expected weights as safetensors, got {_looks_like(path)} ({error})") from None
     try:
-        described = json.loads(header or "")
-    except json.JSONDecodeError:
+        described = parse(header or "")
+    except ValueError:
         raise StoreError(
             f"{path}: expected weights written by xrmflow, got none of its header; train the model again"
         ) from None
-    if not isinstance(described, dict) or described.get("format", FORMAT + 1) > FORMAT:
+    if not isinstance(described, dict) or not is_known(described.get("format"), FORMAT):
         raise StoreError(f"{path}: written by a newer version of xrmflow; update it")
     return described, tensors
 
