@@ -240,3 +240,35 @@ def _lane_sums(builder, vectors):
         vectors = [pairs(x, y) for x, y in zip(vectors[::2], vectors[1::2], strict=True)]
     total = pairs(vectors[0], vectors[0])
     return builder.shuffle_vector(total, total, ir.Constant(ir.VectorType(ir.IntType(32), SUMS), list(range(SUMS))))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def add_slopes(part, source, at, height, g, k, c, r, w, c_middle, r_middle):
+    """Add to `part` what one position contributes to the sums of `slopes_bent`; returns the value there."""
+    real, scale = source.dtype.type, 1.0 / w
+    column, row = c * scale, r * scale
+    p, q = np.int64(column), np.int64(row)
+    fc, fr = real(column - p), real(row - q)
+    n = at + p * height + q
+    slope_low, slope_high = source[n + 1] - source[n], source[n + height + 1] - source[n + height]
+    a, b = source[n] + fr * slope_low, source[n + height] + fr * slope_high
+    by_c, by_r = g * scale * (b - a), g * scale * (slope_low + fc * (slope_high - slope_low))
+    outward = by_c * (column - c_middle) + by_r * (row - r_middle)
+    value = a + fc * (b - a)
+    part[0] += by_c
+    part[1] += k * by_c
+    part[2] += by_r
+    part[3] += k * by_r
+    part[4] += outward
+    part[5] += k * outward
+    part[6] += g * value
+    return value
+
+
+@njit(nogil=True, cache=True, inline="always")
+def from_middles(part, k_middle, c_middle, r_middle):
+    """Gradients to (c, cz, r, rz, w, wz), without margins, from the sums about a middle."""
+    c, r = part[0], part[2]
+    ck, rk = part[1] + k_middle * c, part[3] + k_middle * r
+    w, wk = part[4] + c_middle * c + r_middle * r, part[5] + c_middle * part[1] + r_middle * part[3]
+    return c, ck, r, rk, -w, -(wk + k_middle * w)
