@@ -56,6 +56,25 @@ class FlatfieldSection(Section):
         description="Pixels whose flat differs from its surroundings by more than this fraction are dead; null "
         "leaves all pixels.",
     )
+    phase: Literal["none", "paganin"] = Field(
+        default="none",
+        description="Retrieve the phase from one distance, for an object of one material (paganin): edges lose their "
+        "bright lines, noise falls, and so does the resolution where delta_over_beta is too large. Takes memory for "
+        "all views of as many rows as the filter reaches above and below.",
+    )
+    delta_over_beta: float | None = Field(
+        default=None,
+        gt=0,
+        description="Paganin: refraction over absorption of the material (delta / beta) at the energy.",
+    )
+    phase_distance_mm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Paganin: distance from object to detector, mm; null takes that of a cone beam's geometry.",
+    )
+    phase_energy_kev: float | None = Field(
+        default=None, gt=0, description="Paganin: photon energy, keV; null takes the recorded one."
+    )
     rings: Literal["none", "offset", "sorting", "wavelet_fourier"] = Field(
         default="offset",
         description="Ring removal: one offset a detector pixel (offset, changes the object least), sorting (Vo 2018), "

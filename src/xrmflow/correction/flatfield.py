@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Already, Reader, Track, Writer, as_float32, blocks, untracked
-from xrmflow.correction import air, defects, outliers, rings
+from xrmflow.correction import air, defects, outliers, phase, rings
 from xrmflow.correction.references import References
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.transmission import line_integrals, transmission
@@ -53,6 +53,7 @@ def correct(
     *,
     steps: Steps,
     already: Already = "counts",
+    phase_strength: float = 0.0,
     memory_gb: float = 2.0,
     device: torch.device | str = "cpu",
     track: Track = untracked,
@@ -65,6 +66,7 @@ def correct(
         refs: from `xrmflow.correction.references.references_for`.
         steps: which corrections are applied.
         already: what `raw` holds; steps that were done before are left out.
+        phase_strength: of the phase filter, from `xrmflow.correction.phase.filter_strength`; 0: none.
         memory_gb: about how much memory a block may take.
         device: where blocks are worked on.
         track: shows progress.
@@ -78,15 +80,15 @@ def correct(
         raise ValueError(f"out: expected the shape of raw {tuple(raw.shape)}, got {tuple(out.shape)}")
     survey = _survey(raw, refs, steps, already, device)
     statistics = Statistics()
-    halo = defects.ROWS_AROUND + rings.ROWS_AROUND
+    halo = defects.ROWS_AROUND + rings.ROWS_AROUND + phase.reach_px(phase_strength)
     rows = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
     for block in track(blocks(raw.shape[1], rows), label="flatfield"):
         window = slice(max(0, block.start - halo), min(raw.shape[1], block.stop + halo))
         counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
         inside = slice(block.start - window.start, block.stop - window.start)
-        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, statistics)
+        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, statistics, phase_strength)
         out[:, block] = result.cpu().numpy()
-    return _summary(raw, refs, steps, already, survey, statistics)
+    return _summary(raw, refs, steps, already, survey, statistics) | _phase_record(phase_strength)
 
 
 def block_rows(shape: tuple[int, ...], *, memory_gb: float, halo: int) -> int:
@@ -138,6 +140,7 @@ def _correct_block(
     already: Already,
     inside: slice,
     statistics: Statistics,
+    phase_strength: float,
 ) -> Tensor:
     transmitted = _transmitted(counts, refs, already)
     beam = None if already != "counts" else refs.beam(1)
@@ -149,12 +152,23 @@ def _correct_block(
         statistics.outliers += int(marked[:, inside].sum())
         transmitted = outliers.replace_outliers(transmitted, marked)
     photons = None if beam is None or refs.photons_per_count is None else beam * refs.photons_per_count
+    if phase_strength:
+        # Mended first, or the filter would spread what is wrong.
+        transmitted = _mend(transmitted, transmitted, beam, survey, steps, inside, statistics)
+        _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
+        retrieved = phase.retrieve_phase(transmitted, strength=phase_strength)
+        integrals = line_integrals(retrieved, minimum_transmission=steps.minimum_transmission)
+        return _ringless(integrals, steps, inside, statistics)
     if already == "line_integral":
         integrals = counts if marked is None else outliers.replace_outliers(counts, marked)
     else:
         integrals = line_integrals(transmitted, photons, minimum_transmission=steps.minimum_transmission)
     _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
     integrals = _mend(integrals, transmitted, beam, survey, steps, inside, statistics)
+    return _ringless(integrals, steps, inside, statistics)
+
+
+def _ringless(integrals: Tensor, steps: Steps, inside: slice, statistics: Statistics) -> Tensor:
     ringless = _without_rings(integrals, steps, inside)
     integrals = integrals[:, inside]
     statistics.ring_change += float((ringless - integrals).double().square().sum())
@@ -200,6 +214,13 @@ def _count_low(transmitted: Tensor, photons: Tensor | None, steps: Steps, statis
     else:
         low = (transmitted * photons < LOW_PHOTONS) & (photons > 0)
     statistics.low += int(low.sum())
+
+
+def _phase_record(strength: float) -> dict[str, Any]:
+    if not strength:
+        return {"phase": None}
+    known = {"filter_strength": strength, "filter_reach_px": phase.reach_px(strength)}
+    return {"phase": known, "log": "ln(transmission)"}
 
 
 def _summary(

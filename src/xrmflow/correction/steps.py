@@ -20,6 +20,10 @@ class Steps:
         minimum_transmission: floor of the transmission where the gain is not known.
         outlier_sigmas: threshold; None leaves outliers.
         dead_pixel_tolerance: relative difference of a flat from its surroundings; None leaves dead pixels.
+        phase: "none" or "paganin", an object of one material.
+        delta_over_beta: refraction over absorption of that material.
+        phase_distance_mm: from object to detector; None takes the cone's geometry.
+        phase_energy_kev: photon energy; None takes the recorded one.
         rings: "none", "offset", "sorting" or "wavelet_fourier".
         ring_size_px: width of the sorting method's median, columns.
         ring_levels, ring_width: of the wavelet-Fourier method.
@@ -33,6 +37,10 @@ class Steps:
     minimum_transmission: float = 1e-4
     outlier_sigmas: float | None = 8.0
     dead_pixel_tolerance: float | None = 0.5
+    phase: Literal["none", "paganin"] = "none"
+    delta_over_beta: float | None = None
+    phase_distance_mm: float | None = None
+    phase_energy_kev: float | None = None
     rings: Literal["none", "offset", "sorting", "wavelet_fourier"] = "offset"
     ring_size_px: int = 11
     ring_levels: int = 4

@@ -8,6 +8,7 @@ import numpy as np
 
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.correction.flatfield import correct
+from xrmflow.correction.phase import filter_strength
 from xrmflow.correction.references import references_for
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.views import pick_views
@@ -36,6 +37,7 @@ def run(*, raw: Path, projections: Path, document: Path, views: Path, params: Fl
     flats, darks = _frames(scan, "flats"), _frames(scan, "darks")
     steps = Steps(**params.model_dump())
     where = device.pick()
+    phase = filter_strength(scan.acquisition, steps, energy_kev=described.get("metadata", {}).get("energy_kev"))
     references = references_for(
         scan.data,
         flats=flats,
@@ -56,7 +58,16 @@ def run(*, raw: Path, projections: Path, document: Path, views: Path, params: Fl
         projections, quantity="line_integral", acquisition=scan.acquisition, provenance=traced, **record
     ) as store:
         data = store.add("data", scan.data.shape)
-        statistics = correct(scan.data, data, references, steps=steps, already=already, device=where, track=log.track)
+        statistics = correct(
+            scan.data,
+            data,
+            references,
+            steps=steps,
+            already=already,
+            phase_strength=phase,
+            device=where,
+            track=log.track,
+        )
         notes = [{"severity": "assumption", "text": note} for note in references.notes]
         # Known only once the data have been written; the record is sealed when the block ends.
         record["flatfield"].update(statistics, **references.record, notes=notes)
