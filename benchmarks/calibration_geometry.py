@@ -1,6 +1,6 @@
-"""How well the geometry of a scan is found from the scan itself; prints one line of JSON.
+"""How well the geometry of a scan is found from the scan itself.
 
-python benchmarks/calibration_geometry.py --cases 4 --seed 0 --counts 10000 --object bone
+python benchmarks/calibration.py --what geometry --cases 4 --seed 0 --counts 10000 --object bone
 
 Each case is an object on voxels half as large as the reconstruction's (a simulated bone, or measured trabecular bone
 of XRMFLOW_TEST_DATA), seen through 2 x 2 points of each pixel by a detector off by a random centre, roll, tilt, slant,
@@ -236,15 +236,13 @@ def _covered(fit: AlignmentFit, truth: Acquisition) -> float:
     return float(np.mean(hits)) if hits else float("nan")
 
 
-def summary(cases: list[Case], options: argparse.Namespace) -> dict[str, Any]:
+def summary(cases: list[Case]) -> dict[str, Any]:
     """The figures of all cases."""
     names = [name for name in asdict(cases[0]) if name not in ("covered", "observable", "trusted")]
     values = {name: np.abs([getattr(case, name) for case in cases]) for name in names}
     spread = {name: {"median": _round(np.median(v)), "worst": _round(v.max())} for name, v in values.items()}
     spread["psnr_loss_db"]["worst"] = _round(max(case.psnr_loss_db for case in cases))
     return {
-        "what": "geometry",
-        "settings": {name: value for name, value in vars(options).items() if name not in ("what", "each")},
         **spread,
         "covered": _round(np.nanmean([case.covered for case in cases])),
         "trusted": sum(case.trusted for case in cases),
@@ -255,10 +253,8 @@ def _round(value: Any) -> float:
     return round(float(value), 4)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the options, run the cases, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=["geometry"], default="geometry")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of this benchmark."""
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument(
@@ -276,17 +272,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jitter-px", type=float, default=1.0, help="standard deviation")
     parser.add_argument("--knots", type=int, default=7, help="of the fitted drift")
     parser.add_argument("--each", action="store_true", help="print a line for each case first")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All cases, and what they showed."""
     if options.object == "trabecular" and not (REAL_DATA / "ciclope_LHDL_3155").is_dir():
-        print(json.dumps({"what": "geometry", "skipped": f"no measured bone in {REAL_DATA} (set XRMFLOW_TEST_DATA)"}))
-        return
+        return {"skipped": f"no measured bone in {REAL_DATA} (set XRMFLOW_TEST_DATA)"}
     cases = []
     for seed in range(options.seed, options.seed + options.cases):
         cases.append(run_case(seed, options))
         if options.each:
             print(json.dumps(asdict(cases[-1])), flush=True)
-    print(json.dumps(summary(cases, options)))
-
-
-if __name__ == "__main__":
-    main()
+    return summary(cases)

@@ -8,7 +8,7 @@ import pytest
 from xrmflow.config.report import ReportSection
 from xrmflow.report import corrections
 from xrmflow.report.blocks import Gallery, NotRun
-from xrmflow.report.corrections import centre, detector, hardening
+from xrmflow.report.corrections import centre, detector, hardening, pose
 from xrmflow.report.results import open_results
 from xrmflow.report.volumes import display_scale, read_shown, zooms
 
@@ -83,3 +83,24 @@ def test_pictures_show_the_correction_of_the_protocol(full, params, monkeypatch)
     blocks = hardening(replace(results, cupping=document, cupping_slices=arrays), params)
     assert "all scans of protocol femur" in getattr(blocks[0], "text", "")
     assert drawn["After the correction"] == pytest.approx(10 * (powers[0] + 0.5 * powers[1]))
+
+
+def test_the_pose_stands_in_a_table_with_its_intervals(full):
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    known = {"name": "roll_deg", "value": 0.1234, "interval": 0.02, "unit": "deg", "observable": True}
+    unknown = {"name": "tilt_deg", "value": 0.0, "interval": None, "unit": "deg", "observable": False}
+    joint = {"trusted": True, "message": "roll 0.123 +- 0.020 deg", "parameters": [known, unknown], "drift_rms_px": 1.5}
+    words, table = pose(replace(results, geometry={"joint": joint, "score": {"mismatch_px": 0.031}}))
+    assert "Roll 0.123 ± 0.020 deg" in words.text
+    assert "0.031 px rms" in words.text
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts[0] == ["roll", "0.1234", "0.02 °"]
+    assert texts[1][2] == "not observable"
+    assert texts[2][:2] == ["drift, rms", "1.5 px"]
+
+
+def test_a_bad_score_is_to_be_looked_at_even_without_a_fit(full):
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    (block,) = pose(replace(results, geometry={"score": {"mismatch_px": 0.9}}))
+    assert block.state == "look"
+    assert pose(replace(results, geometry={})) == []

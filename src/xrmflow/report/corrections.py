@@ -7,7 +7,7 @@ import numpy as np
 
 from xrmflow.config.report import ReportSection
 from xrmflow.report import plots
-from xrmflow.report.blocks import Block, Facts, Gallery, NotRun, Picture, Plot, Text
+from xrmflow.report.blocks import Block, Cell, Facts, Gallery, NotRun, Picture, Plot, Table, Text
 from xrmflow.report.images import picture, window
 from xrmflow.report.numbers import number, sentence
 from xrmflow.report.results import Results
@@ -16,6 +16,7 @@ from xrmflow.report.volumes import display_unit, window_text
 
 FEW_ROWS = 8
 MONTAGE = 5
+LARGE_MISMATCH_PX = 0.5
 LOSS_NOTE = "Against noisy targets the lowest possible loss is the noise of the target, not zero."
 
 
@@ -57,6 +58,31 @@ def centre(results: Results, params: ReportSection) -> list[Block]:
     if len(results.sweep.get("slices", ())):
         blocks.append(_montage(results.sweep["centre_px"], results.sweep["slices"], float(fit["centre_px"]), params))
     return blocks
+
+
+def pose(results: Results) -> list[Block]:
+    """The joint fit of the detector's pose, drift and jitter, with intervals; the alignment score without a fit."""
+    fit, score = results.geometry.get("joint"), (results.geometry.get("score") or {}).get("mismatch_px")
+    words = f"Views are displaced by {number(score, 2)} px rms against their volume." if score is not None else ""
+    if not fit:
+        return [Text(words, "pass" if score < LARGE_MISMATCH_PX else "look")] if score is not None else []
+    message = sentence(str(fit.get("message") or "").replace("+-", "±"))
+    rows = [
+        [Cell(one["name"].rpartition("_")[0]), Cell(number(one["value"], 4), repr(one["value"])), _interval(one)]
+        for one in fit.get("parameters", [])
+    ]
+    for name in ("drift", "jitter"):
+        value = float(fit.get(f"{name}_rms_px", 0.0))
+        rows.append([Cell(f"{name}, rms"), Cell(f"{number(value, 3)} px", repr(value)), Cell("")])
+    note = "Half width of the 95 % interval. What data do not hold stays as recorded."
+    table = Table("Pose of the detector", ["parameter", "value", "±"], rows, frozenset({1, 2}), note)
+    return [Text(f"{message} {words}".strip(), "pass" if fit.get("trusted") else "look"), table]
+
+
+def _interval(one: Mapping[str, Any]) -> Cell:
+    if not one.get("observable"):
+        return Cell("not observable", state="look")
+    return Cell(f"{number(one['interval'], 2)} {'px' if one['unit'] == 'px' else '°'}", repr(one["interval"]))
 
 
 def hardening(results: Results, params: ReportSection) -> list[Block]:

@@ -78,7 +78,7 @@ def _sections(
         Section("bone", "Segmentation", _segmentation(results, shown, window, params)),
         Section("distributions", "Distributions", bone.distributions(results)),
         Section("detector", "Detector correction", corrections.detector(results, params)),
-        Section("centre", "Centre of rotation", corrections.centre(results, params)),
+        Section("centre", "Centre of rotation", [*corrections.centre(results, params), *corrections.pose(results)]),
         Section("cupping", "Beam hardening", corrections.hardening(results, params)),
         Section("networks", "Networks", _networks(results, shown, window, params)),
         Section("notes", "Notes and assumptions", record.remarks(results)),
