@@ -123,6 +123,24 @@ def test_a_size_is_read_once_and_kept_until_the_file_or_the_grid_changes(scan, t
     assert Sizes(Settings(), kept).of(tmp_path / "absent.txrm") is None
 
 
+def test_each_scan_of_a_plan_is_looked_at_once_and_all_are_kept_at_once(scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.txrm").write_bytes(b"nothing")
+    rows = "".join(f"{name}\t{file}\n" for name, file in (("a", scan), ("b", scan), ("c", "bad.txrm")))
+    (tmp_path / "scans.tsv").write_text(f"scan\tsource\n{rows}")
+    (tmp_path / "config.yaml").write_text("")
+    looked, kept = [], []
+    real, write = sizes.measured_size, sizes.write_durably
+    monkeypatch.setattr(
+        sizes, "measured_size", lambda source, settings: looked.append(source) or real(source, settings)
+    )
+    monkeypatch.setattr(sizes, "write_durably", lambda *what: kept.append(what) or write(*what))
+    plan = load_plan("config.yaml")
+    assert [plan.size(name) is None for name in "abcabc"] == [False, False, True] * 2
+    assert len(kept) == 1
+    assert sorted(path.name for path in looked) == ["bad.txrm", "mouse.txrm"]
+
+
 class Wildcards:
     scan = "mouse"
 

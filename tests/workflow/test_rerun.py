@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -54,6 +57,21 @@ def test_what_is_not_kept_is_gone(finished):
     results = finished.root / "run" / "results"
     assert list(results.glob("*/raw.zarr")) == []
     assert len(list(results.glob("*/projections.zarr"))) == len(list(results.glob("*/geometry.json")))
+
+
+def test_two_hundred_scans_are_planned_in_half_a_minute(project):
+    """Of processor time, because other work may run beside this."""
+    folder = project.root / "run"
+    names = [f"s{number:03d}" for number in range(200)]
+    for name in names:
+        shutil.copyfile(folder / "bone.txrm", folder / f"{name}.txrm")
+    rows = "".join(f"{name}\t{name}.txrm\ttrain\n" for name in names)
+    (folder / "scans.tsv").write_text(f"scan\tsource\trole\n{rows}")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = project.snakemake("--dry-run", "--quiet", "reason").stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert re.search(r"^ingest +200$", shown, flags=re.MULTILINE), shown[-2000:]
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
 def test_a_changed_key_reruns_its_stage_and_the_heirs(project):

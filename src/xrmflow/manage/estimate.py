@@ -148,6 +148,9 @@ class KnownSize(Sizes):
     def __init__(self, size: ScanSize) -> None:
         self._size = size
 
+    def read(self, sources: Iterable[Path]) -> None:
+        """Nothing is left to be read."""
+
     def of(self, source: Path) -> ScanSize:
         """The size, whatever the file."""
         return self._size

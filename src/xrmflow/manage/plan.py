@@ -232,7 +232,12 @@ class Plan:
 
     def size(self, scan: str) -> ScanSize | None:
         """How large a scan is; None where it cannot be read: its own job will say why."""
-        return self._sizes.of(Path(self.scans[scan].source))
+        return self._known_sizes.of(Path(self.scans[scan].source))
+
+    @cached_property
+    def _known_sizes(self) -> Sizes:
+        self._sizes.read([Path(scan.source) for scan in self.scans.values()])
+        return self._sizes
 
     # storage -----------------------------------------------------------------------------------------------------
 

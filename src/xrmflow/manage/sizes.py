@@ -7,6 +7,7 @@ forty raw files is slow.
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,17 +105,26 @@ class Sizes:
     def __init__(self, settings: Settings, kept: Path = KEPT) -> None:
         self._settings, self._file = settings, kept
         self._known = _read(kept)
+        self._asked: dict[Path, ScanSize | None] = {}
+
+    def read(self, sources: Iterable[Path]) -> None:
+        """Look at scans that will be asked for, each once, and keep what is new in one go."""
+        known = len(self._known)
+        self._asked |= {source: self._look(source) for source in sources if source not in self._asked}
+        if len(self._known) > known:
+            self._keep()
 
     def of(self, source: Path) -> ScanSize | None:
         """The size of the scan in a file or folder; None where it cannot be read."""
+        self.read([source])
+        return self._asked[source]
+
+    def _look(self, source: Path) -> ScanSize | None:
         key = self._key(source)
-        if key not in self._known:
-            size = measured_size(source, self._settings)
-            if size is None:
-                return None
+        size = self._known.get(key) or measured_size(source, self._settings)
+        if size is not None:
             self._known[key] = size
-            self._keep()
-        return self._known[key]
+        return size
 
     def _key(self, source: Path) -> str:
         """Changes with the file and with every setting that decides its size."""
