@@ -190,7 +190,7 @@ def sampled(volume: torch.Tensor, grid: VolumeGrid, wanted: VolumeGrid) -> torch
     axes = [(torch.arange(n) - (n - 1) / 2) * (wanted.voxel_mm / 2) for n in size]
     half = [(n - 1) / 2 * grid.voxel_mm for n in grid.shape]
     places = torch.stack(torch.meshgrid(*(a / h for a, h in zip(axes, half, strict=True)), indexing="ij")[::-1], dim=-1)
-    return avg_pool3d(grid_sample(volume[None, None], places[None], align_corners=True), 2)[0, 0]
+    return avg_pool3d(grid_sample(volume[None, None], places[None].to(volume), align_corners=True), 2)[0, 0]
 
 
 def run_case(seed: int, options: argparse.Namespace) -> Case:

@@ -86,3 +86,13 @@ def test_only_volumes_of_fdk_have_splits(scan, tmp_path):
         store["data"] = np.asarray(whole.data[...])
     with pytest.raises(StoreError, match="expected a volume written by fdk, got one written by n2i_apply"):
         n2i_split.run(**scan | {"volume": tmp_path / "d.zarr"}, splits=split_paths(scan, 4), params=N2iSplitSection())
+
+
+@pytest.mark.parametrize("scan", [("cone",)], indirect=True)
+def test_splits_remember_how_well_the_scan_is_aligned(scan, tmp_path):
+    acquisition = acquisition_of("cone")
+    payload = {"acquisition": acquisition.to_dict(), "score": {"mismatch_px": 0.7}}
+    write_document(scan["geometry"], kind="geometry", payload=payload, provenance={"stage": "test"})
+    paths = [tmp_path / "splits" / f"{index}.zarr" for index in range(2)]
+    n2i_split.run(**scan, splits=paths, params=N2iSplitSection(splits=2))
+    assert open_volume(paths[0]).record["alignment"]["mismatch_px"] == 0.7

@@ -6,9 +6,10 @@ from scipy.ndimage import gaussian_filter
 
 from xrmflow.config.n2i_apply import N2iApplySection
 from xrmflow.config.n2i_train import N2iTrainSection
-from xrmflow.errors import StoreError, UserError
+from xrmflow.errors import SettingsError, StoreError, UserError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.documents import read_document
+from xrmflow.io.splits import check_alignment, open_splits
 from xrmflow.io.stores import Quantity, create_volume, open_volume
 from xrmflow.networks import training
 from xrmflow.stages import n2i_apply, n2i_train
@@ -24,7 +25,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def write_splits(folder, *, seed=0, number=3, shape=(4, 30, 30), quantity: Quantity = "attenuation_per_mm"):
+def write_splits(
+    folder, *, seed=0, number=3, shape=(4, 30, 30), quantity: Quantity = "attenuation_per_mm", mismatch_px=0.02
+):
     rough = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 2)
     rng = np.random.default_rng(seed + 1)
     paths = []
@@ -37,6 +40,7 @@ def write_splits(folder, *, seed=0, number=3, shape=(4, 30, 30), quantity: Quant
             calibrated=quantity == "attenuation_per_mm",
             provenance={"stage": "n2i_split"},
             split={"index": index, "of": number},
+            alignment={"mismatch_px": mismatch_px},
         ) as store:
             store["data"] = ((rough > 0) + 0.3 * rng.standard_normal(shape)).astype(np.float32)
         paths.append(path / "manifest.json")
@@ -170,3 +174,19 @@ def test_only_one_scan_is_denoised_at_a_time(tmp_path):
     model, _ = train(tmp_path, a)
     with pytest.raises(StoreError, match=r"splits: expected those of 1 scan\(s\), got 2"):
         n2i_apply.run(splits=a + b, model=model, denoised=tmp_path / "d.zarr", params=N2iApplySection())
+
+
+def test_a_geometry_that_is_off_is_told_before_the_training(tmp_path, caplog):
+    off = write_splits(tmp_path / "a", mismatch_px=1.3)
+    with pytest.raises(SettingsError, match=r"n2i_train.geometry_limit_px \(0.5 px\) in a \(1.30 px\): .*align"):
+        train(tmp_path, off, params=PARAMS.model_copy(update={"geometry_check": "refuse"}))
+    train(tmp_path, off, params=PARAMS.model_copy(update={"geometry_check": "ignore"}))
+    assert "geometry" not in caplog.text
+    train(tmp_path, off)
+    assert "the geometry is off by more than" in caplog.text
+
+
+def test_a_good_geometry_and_one_without_a_score_pass(tmp_path):
+    for name, score in (("a", 0.2), ("b", None)):
+        splits = write_splits(tmp_path / name, mismatch_px=score)
+        check_alignment(open_splits(splits), "refuse", largest_px=0.5)

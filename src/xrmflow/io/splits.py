@@ -1,10 +1,14 @@
 """The sub-reconstructions of scans, from an ordered list of their stores."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from xrmflow.errors import StoreError
+from xrmflow.errors import SettingsError, StoreError
 from xrmflow.io.stores import Volume, open_volume
+
+logger = logging.getLogger(__name__)
 
 QUANTITIES = ("attenuation_per_mm", "attenuation_per_voxel")
 
@@ -45,6 +49,34 @@ def open_splits(paths: Sequence[Path], *, scans: int | None = None) -> list[list
 def names(scans: Sequence[Sequence[Volume]]) -> list[str]:
     """What to call the scans in a model card: the folder that holds the splits."""
     return [splits[0].path.parent.parent.name for splits in scans]
+
+
+def check_alignment(
+    scans: Sequence[Sequence[Volume]], check: Literal["warn", "refuse", "ignore"], *, largest_px: float
+) -> None:
+    """Look at the alignment scores that align left for n2i_split to record, before an expensive training.
+
+    Args:
+        scans: for each scan its splits; without a score (of another origin) a scan passes.
+        check: what to do about a geometry that is off.
+        largest_px: score up to which a geometry is good, detector pixels.
+
+    Raises:
+        SettingsError: a geometry that is off, if `check` is "refuse".
+    """
+    scores = [(splits[0].record.get("alignment") or {}).get("mismatch_px") for splits in scans]
+    off = [
+        f"{name} ({score:.2f} px)"
+        for name, score in zip(names(scans), scores, strict=True)
+        if score is not None and score > largest_px
+    ]
+    if not off or check == "ignore":
+        return
+    fault = f"the geometry is off by more than n2i_train.geometry_limit_px ({largest_px:g} px) in {', '.join(off)}"
+    remedy = "look at the report's centre of rotation, try align.method: joint"
+    if check == "refuse":
+        raise SettingsError(f"{fault}: {remedy}, or set n2i_train.geometry_check: warn")
+    logger.warning("%s: %s", fault, remedy)
 
 
 def _check(splits: list[Volume], first: Volume) -> None:

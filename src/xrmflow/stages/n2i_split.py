@@ -31,7 +31,8 @@ def run(
 ) -> None:
     """Reconstruct interleaved subsets of the views, each on the grid of the volume, for Noise2Inverse."""
     scan, whole = open_projections(projections, "line_integral"), open_volume(volume)
-    acquisition = Acquisition.from_dict(read_document(geometry, kind="geometry")["acquisition"])
+    aligned = read_document(geometry, kind="geometry")
+    acquisition = Acquisition.from_dict(aligned["acquisition"])
     if len(splits) != params.splits:
         raise SettingsError(
             f"n2i_split.splits: expected as many outputs as splits ({params.splits}), got {len(splits)}"
@@ -48,6 +49,7 @@ def run(
             provenance=provenance(stage="n2i_split", params=params, inputs=inputs),
             multiscale=False,
             split={"index": index, "of": len(splits)},
+            alignment=aligned.get("score"),
         ) as store:
             fdk_slabs(
                 Interleaved(scan.data, views),

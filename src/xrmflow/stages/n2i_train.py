@@ -8,7 +8,7 @@ from xrmflow.denoising.noise2inverse import train_denoiser
 from xrmflow.io import device, log
 from xrmflow.io.locks import lock
 from xrmflow.io.provenance import provenance
-from xrmflow.io.splits import names, open_splits
+from xrmflow.io.splits import check_alignment, names, open_splits
 from xrmflow.io.weights import Model, save_model, training_checkpoints
 from xrmflow.networks.training import Plan
 
@@ -17,7 +17,8 @@ def run(*, splits: list[Path], validation: list[Path], model: Path, card: Path, 
     """Train a Noise2Inverse network on the splits of one or more scans."""
     scans, held_out = open_splits(splits), open_splits(validation)
     traced = partial(provenance, stage="n2i_train", params=params, inputs={"splits": splits, "validation": validation})
-    plan = Plan(**params.model_dump())
+    check_alignment([*scans, *held_out], params.geometry_check, largest_px=params.geometry_limit_px)
+    plan = Plan(**params.model_dump(exclude={"geometry_check", "geometry_limit_px"}))
     with lock(model), training_checkpoints(model, traced()) as checkpoints:
         network, normalisation, losses = train_denoiser(
             [[split.data for split in scan] for scan in scans],
