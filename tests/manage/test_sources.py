@@ -1,5 +1,6 @@
 """Which files a scan is read from: linked, in a folder, named by the settings; and what is left to ingest."""
 
+import os
 from pathlib import Path
 
 import h5py
@@ -7,9 +8,10 @@ import numpy as np
 import tifffile
 
 from xrmflow.config.ingest import IngestSection
-from xrmflow.io import sniff
+from xrmflow.io import checksums, sniff
+from xrmflow.io.documents import write_document
 from xrmflow.io.write_dataexchange import write_dataexchange
-from xrmflow.manage.sources import files_of
+from xrmflow.manage.sources import files_of, is_as_ingested
 
 FRAMES = np.random.default_rng(0).integers(0, 60_000, (5, 4, 6), dtype=np.uint16)
 DEFAULTS = IngestSection()
@@ -86,3 +88,34 @@ def test_only_hdf5_files_are_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(sniff, "open_raw", refuse)
     (tmp_path / "a.txrm").write_bytes(b"anything else")
     assert files_of(tmp_path / "a.txrm", DEFAULTS) == [tmp_path / "a.txrm"]
+
+
+def test_only_a_large_file_that_is_newer_and_the_same_is_as_ingested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where nothing is kept
+    monkeypatch.setattr(checksums, "LARGE_BYTES", 1000)
+    scan, document = tmp_path / "a.txrm", tmp_path / "flatfield.json"
+    scan.write_bytes(b"a" * 2000)
+
+    def ingested():
+        return is_as_ingested(scan, document)
+
+    assert not ingested()  # nothing was
+    files = [{"name": "a.txrm", "sha256": checksums.sha256(scan)}]
+    write_document(document, kind="flatfield", payload={"raw": {"source_files": files}}, provenance={})
+    os.utime(scan, (1, 1))
+    assert not ingested()  # older: Snakemake asks for nothing
+    os.utime(scan, (4e9, 4e9))
+    assert ingested()
+    scan.write_bytes(b"b" * 2000)
+    os.utime(scan, (4e9, 4e9))
+    assert not ingested()
+    scan.write_bytes(b"a" * 2000)
+    os.utime(scan, (4e9, 4e9))
+    assert ingested()
+    monkeypatch.setattr(checksums, "LARGE_BYTES", 5000)
+    assert not ingested()  # Snakemake compares it itself
+    monkeypatch.setattr(checksums, "LARGE_BYTES", 1000)
+    for damaged in ("{}", '{"kind": "flatfield", "schema_version": 1, "raw": {"source_files": [3]}}'):
+        document.write_text(damaged)
+        os.utime(document, (1, 1))
+        assert not ingested()

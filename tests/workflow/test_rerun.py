@@ -74,6 +74,27 @@ def test_two_hundred_scans_are_planned_in_half_a_minute(project):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
+def test_a_large_raw_file_counts_by_what_it_holds(project):
+    """Larger than what Snakemake compares by content itself."""
+    run = project.root / "run"
+    scan = run / "large.txrm"
+    shutil.copyfile(run / "bone.txrm", scan)
+    os.truncate(scan, scan.stat().st_size + 110_000_000)
+    (run / "scans.tsv").write_text("scan\tsource\nlarge\tlarge.txrm\n")
+    done = project.snakemake("--until", "flatfield")
+    assert done.returncode == 0, done.stdout[-2000:]
+    scan.touch()
+    assert project.planned("--until", "flatfield") == set()
+    with scan.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"x")
+    assert project.planned("--until", "flatfield") == {"ingest", "flatfield"}
+    with scan.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"\0")
+    assert project.planned("--until", "flatfield") == set()
+
+
 def test_a_changed_key_reruns_its_stage_and_the_heirs(project):
     project.change("cupping", degree=3)
     assert project.planned() == HEIRS_OF_CUPPING

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.plan import load_plan
-from xrmflow.manage.sources import files_of
+from xrmflow.manage.sources import files_of, is_as_ingested
 
 PLAN = load_plan(config.get("settings", "config/config.yaml"))
 
@@ -85,8 +85,14 @@ def lineage(stage):
     return of
 
 
+@cache
+def unless_touched(file, scan):
+    """A raw file; where it is large, newer than the results, and still what they were made from, its time does not count."""
+    return ancient(file) if is_as_ingested(Path(file), Path(FLATFIELD.format(scan=scan))) else file
+
+
 def source(wildcards):
-    return PLAN.scans[wildcards.scan].source
+    return unless_touched(PLAN.scans[wildcards.scan].source, wildcards.scan)
 
 
 @cache
@@ -97,7 +103,7 @@ def files_of_scan(scan):
 
 
 def files(wildcards):
-    return files_of_scan(wildcards.scan)
+    return [unless_touched(file, wildcards.scan) for file in files_of_scan(wildcards.scan)]
 
 
 def truth(wildcards):

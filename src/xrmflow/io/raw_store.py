@@ -10,6 +10,7 @@ from xrmflow.arrays import Reader, Track, Writer, blocks, untracked
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.io.checksums import sha256
 from xrmflow.io.nominal import exposures, metadata, oriented, unattenuated, what_frames_hold
 from xrmflow.io.raw_scan import Note, RawScan
 from xrmflow.io.scan_checks import check_acquisition, check_brightness, sample_scan
@@ -66,12 +67,6 @@ def stored_dtype(dtype: Any) -> np.dtype:
     """uint16 for unsigned integers of up to 16 bits, else float32."""
     dtype = np.dtype(dtype)
     return np.dtype(np.uint16 if dtype.kind == "u" and dtype.itemsize <= 2 else np.float32)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _suspicious(scan: RawScan, params: IngestSection, acquisition: Acquisition) -> list[Note]:

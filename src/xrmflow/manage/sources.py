@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 
 from xrmflow.config.ingest import IngestSection
-from xrmflow.errors import RawFileError
+from xrmflow.errors import RawFileError, StoreError
+from xrmflow.io import checksums
+from xrmflow.io.documents import read_document
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 # What begins a section of the text that describes a scan (Nikon, SkyScan).
@@ -73,3 +75,23 @@ def _as_named(file: Path, folder: Path) -> Path:
 def _head(source: Path) -> bytes:
     with source.open("rb") as file:
         return file.read(HEAD_BYTES)
+
+
+def is_as_ingested(file: Path, document: Path) -> bool:
+    """Whether a large file that is newer than a scan's results holds what they were made from, by its checksum.
+
+    Smaller files are left to Snakemake, which compares them itself, and so are files that are not newer.
+
+    Args:
+        file: the raw file, or one it is read with.
+        document: the scan's flatfield.json, which says what was ingested.
+    """
+    try:
+        made, seen = document.stat().st_mtime_ns, file.stat()
+        if not file.is_file() or seen.st_size < checksums.LARGE_BYTES or seen.st_mtime_ns <= made:
+            return False
+        files = read_document(document, kind="flatfield")["raw"]["source_files"]
+        wanted = {known["sha256"] for known in files if Path(known["name"]).name == file.name}
+        return checksums.sha256(file) in wanted
+    except (OSError, StoreError, KeyError, TypeError):
+        return False
