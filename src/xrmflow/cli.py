@@ -26,7 +26,10 @@ from xrmflow.config.section import Section
 from xrmflow.errors import UserError
 
 HERE = Path(__file__).parent
-TOOLS = ("init", "inspect", "preview", "simulate", "estimate", "why", "verify", "export", "clean", "settings", "usage")
+TOOLS = (
+    *("init", "inspect", "preview", "simulate", "estimate", "why"),
+    *("verify", "load", "export", "clean", "settings", "usage"),
+)
 # The last line of a stage's log, which `xrmflow usage` reads.
 USED = "used %.1f s, %.0f MB"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -77,7 +77,7 @@ def read_txrm(path: Path, *, reference_file: Path | None = None) -> RawScan:
 def _read(box: Container, reference_file: Path | None) -> RawScan:
     notes: list[Note] = []
     _check_kind(box, notes)
-    shape, dtype = _frame_shape(box), _data_type(box, "ImageInfo/DataType")
+    shape, dtype = frame_shape(box), data_type(box, "ImageInfo/DataType")
     images, angles = _images_and_angles(box, shape, dtype, notes)
     views = np.asarray([k - 1 for k in images])
     beam = _beam(box, notes)
@@ -92,7 +92,7 @@ def _read(box: Container, reference_file: Path | None) -> RawScan:
         format="txrm",
         source=box.path,
         files=(box.path, *files),
-        projections=_frames(box, [_image_name(k) for k in images], shape, dtype),
+        projections=frames_of(box, [image_name(k) for k in images], shape, dtype),
         flats=flats,
         angles_deg=angles,
         beam=beam,
@@ -116,15 +116,20 @@ def _check_kind(box: Container, notes: list[Note]) -> None:
         raise RawFileError(f"{box.path}: a compound (OLE2) file, but not an X-ray microscope scan (no ImageInfo)")
     if box.integer("ImageInfo/AcquisitionMode") == RECONSTRUCTED:
         raise RawFileError(
-            f"{box.path}: a reconstructed volume (.txm), not a raw scan; give the .txrm it was made from"
+            f"{box.path}: a reconstructed volume (.txm), not a raw scan; give the .txrm it was made from, "
+            "or make a store of it with `xrmflow load`"
         )
     version = box.number("Version")
     if version not in (None, 3.0, 5.0):
         notes.append(Note("warning", f"Version: expected 3 or 5, got {version:g}; streams may mean something else"))
 
 
-def _frame_shape(box: Container) -> tuple[int, int]:
-    """(rows, cols)."""
+def frame_shape(box: Container) -> tuple[int, int]:
+    """(rows, cols) of an image.
+
+    Raises:
+        RawFileError: not recorded, or no size that can be.
+    """
     sizes = []
     for name in ("ImageHeight", "ImageWidth"):
         size = box.integer(f"ImageInfo/{name}")
@@ -135,7 +140,12 @@ def _frame_shape(box: Container) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _data_type(box: Container, name: str) -> np.dtype:
+def data_type(box: Container, name: str) -> np.dtype:
+    """Of the pixels, as a stream says.
+
+    Raises:
+        RawFileError: the stream is missing or says something else.
+    """
     code = box.integer(name)
     if code not in DATA_TYPES:
         got = "nothing" if code is None else code
@@ -149,11 +159,11 @@ def _images_and_angles(
     box: Container, shape: tuple[int, int], dtype: np.dtype, notes: list[Note]
 ) -> tuple[list[int], np.ndarray | None]:
     """Numbers (from 1) of the images that can be used, and their angles."""
-    stored = _stored_images(box)
+    stored = stored_images(box)
     declared, taken = box.integer("ImageInfo/NoOfImages"), box.integer("ImageInfo/ImagesTaken")
     limits = [n for n in (declared, taken) if n is not None and 0 < n <= max(stored, default=0)]
     images = [k for k in stored if k <= min(limits, default=max(stored, default=0))]
-    complete = [k for k in images if box.size(_image_name(k)) == shape[0] * shape[1] * dtype.itemsize]
+    complete = [k for k in images if box.size(image_name(k)) == shape[0] * shape[1] * dtype.itemsize]
     if not complete:
         _refuse_images(box, images, shape, dtype)
     _note_counts(declared, taken, stored, complete, notes)
@@ -171,13 +181,15 @@ def _images_and_angles(
     return usable, angles[[k - 1 for k in usable]]
 
 
-def _stored_images(box: Container) -> list[int]:
+def stored_images(box: Container) -> list[int]:
+    """Numbers (from 1) of the images that have a stream."""
     found = (IMAGE_NAME.fullmatch(name) for name in box.names)
     numbers = ((int(match[1]), int(match[2])) for match in found if match)
     return sorted(k for folder, k in numbers if k > 0 and folder == (k - 1) // 100 + 1)
 
 
-def _image_name(k: int) -> str:
+def image_name(k: int) -> str:
+    """Stream of image k, from 1."""
     return f"ImageData{(k - 1) // 100 + 1}/Image{k}"
 
 
@@ -185,7 +197,7 @@ def _refuse_images(box: Container, images: list[int], shape: tuple[int, int], dt
     if not images:
         raise RawFileError(f"{box.path}: no images in the file (no ImageData1/Image1); was the scan started?")
     rows, cols = shape
-    expected, first = rows * cols * dtype.itemsize, _image_name(images[0])
+    expected, first = rows * cols * dtype.itemsize, image_name(images[0])
     raise RawFileError(
         f"{box.path}: {first}: expected {rows} x {cols} {dtype.name} = {expected} bytes, got {box.size(first)}; "
         "mosaics and damaged files cannot be read"
@@ -213,7 +225,9 @@ def _list(numbers: list[int]) -> str:
     return f"{shown} and {len(numbers) - 3} more" if len(numbers) > 3 else shown
 
 
-def _frames(box: Container, names: list[str], shape: tuple[int, int], dtype: np.dtype) -> Frames:
+def frames_of(box: Container, names: list[str], shape: tuple[int, int], dtype: np.dtype) -> Frames:
+    """Images by the names of their streams, read when asked for."""
+
     def fetch(i: int) -> np.ndarray:
         data = box.read(names[i]) or b""
         if len(data) != shape[0] * shape[1] * dtype.itemsize:
@@ -344,7 +358,7 @@ def _flats(
         notes.append(Note("missing", f"reference: no DataType in the file; taken as {fitting[0].name} from its size"))
     if len(names) > 1:
         notes.append(Note("info", f"reference: {len(names)} frames in MultiReferenceData"))
-    return _frames(box, names, shape, fitting[0]), _reference_exposure_s(box, group), ()
+    return frames_of(box, names, shape, fitting[0]), _reference_exposure_s(box, group), ()
 
 
 def _no_reference(box: Container) -> str:

@@ -12,6 +12,7 @@ from xrmflow.io.hdf5 import faults_in_words, lookup, open_hdf5
 from xrmflow.io.nominal import beside
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.read_dataexchange import read_dataexchange
+from xrmflow.io.read_isq import MAGIC as SCANCO
 from xrmflow.io.read_nexus import read_nexus
 from xrmflow.io.read_nikon import read_nikon
 from xrmflow.io.read_skyscan import read_skyscan
@@ -68,6 +69,8 @@ def sniff(path: Path) -> str:
         return "txrm"
     if head[:4] in TIFF:
         return "tiff"
+    if head.startswith(SCANCO):
+        raise RawFileError(f"{path}: a reconstructed volume (Scanco ISQ), not a raw scan; see `xrmflow load`")
     if h5py.is_hdf5(path):
         return _sniff_hdf5(path)
     if NIKON.search(head):
