@@ -59,8 +59,7 @@ class FlatfieldSection(Section):
     phase: Literal["none", "paganin"] = Field(
         default="none",
         description="Retrieve the phase from one distance, for an object of one material (paganin): edges lose their "
-        "bright lines, noise falls, and so does the resolution where delta_over_beta is too large. Takes memory for "
-        "all views of as many rows as the filter reaches above and below.",
+        "bright lines, noise falls, and so does the resolution where delta_over_beta is too large.",
     )
     delta_over_beta: float | None = Field(
         default=None,

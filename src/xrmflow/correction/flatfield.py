@@ -6,7 +6,7 @@ the block size.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ LOW_PHOTONS = 100.0
 SURVEY_BANDS, SURVEY_ROWS = 4, 8
 # Tensors of a block's size alive at once, measured: counts, transmission, medians and their temporaries.
 BLOCK_COPIES = 14
+# The same of padded frames in the phase filter, and how many frames are worked on at once at most.
+FRAME_COPIES, VIEWS_AT_ONCE = 8, 32
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def correct(
 
     Args:
         raw: (view, row, col) counts, transmission or line integrals, as `already` says.
-        out: (view, row, col) receives line integrals, dimensionless.
+        out: (view, row, col) receives line integrals, dimensionless; with a phase filter it is read as well.
         refs: from `xrmflow.correction.references.references_for`.
         steps: which corrections are applied.
         already: what `raw` holds; steps that were done before are left out.
@@ -80,14 +82,19 @@ def correct(
         raise ValueError(f"out: expected the shape of raw {tuple(raw.shape)}, got {tuple(out.shape)}")
     survey = _survey(raw, refs, steps, already, device)
     statistics = Statistics()
-    halo = defects.ROWS_AROUND + rings.ROWS_AROUND + phase.reach_px(phase_strength)
+    halo = defects.ROWS_AROUND + rings.ROWS_AROUND
     rows = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
     for block in track(blocks(raw.shape[1], rows), label="flatfield"):
         window = slice(max(0, block.start - halo), min(raw.shape[1], block.stop + halo))
         counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
         inside = slice(block.start - window.start, block.stop - window.start)
-        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, statistics, phase_strength)
+        result = _correct_block(
+            counts, refs.rows(window), survey, steps, already, inside, statistics, bool(phase_strength)
+        )
         out[:, block] = result.cpu().numpy()
+    if phase_strength:
+        _retrieve(out, phase_strength, steps, memory_gb, device, track)
+        _remove_rings(out, rows, steps, statistics, device, track)
     return _summary(raw, refs, steps, already, survey, statistics) | _phase_record(phase_strength)
 
 
@@ -140,8 +147,9 @@ def _correct_block(
     already: Already,
     inside: slice,
     statistics: Statistics,
-    phase_strength: float,
+    phase_follows: bool,
 ) -> Tensor:
+    """Line integrals without rings, or, where the phase filter comes next, the mended transmission."""
     transmitted = _transmitted(counts, refs, already)
     beam = None if already != "counts" else refs.beam(1)
     if survey.beam_scale is not None:
@@ -152,13 +160,10 @@ def _correct_block(
         statistics.outliers += int(marked[:, inside].sum())
         transmitted = outliers.replace_outliers(transmitted, marked)
     photons = None if beam is None or refs.photons_per_count is None else beam * refs.photons_per_count
-    if phase_strength:
+    if phase_follows:
         # Mended first, or the filter would spread what is wrong.
-        transmitted = _mend(transmitted, transmitted, beam, survey, steps, inside, statistics)
         _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
-        retrieved = phase.retrieve_phase(transmitted, strength=phase_strength)
-        integrals = line_integrals(retrieved, minimum_transmission=steps.minimum_transmission)
-        return _ringless(integrals, steps, inside, statistics)
+        return _mend(transmitted, transmitted, beam, survey, steps, inside, statistics)[:, inside]
     if already == "line_integral":
         integrals = counts if marked is None else outliers.replace_outliers(counts, marked)
     else:
@@ -166,6 +171,35 @@ def _correct_block(
     _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
     integrals = _mend(integrals, transmitted, beam, survey, steps, inside, statistics)
     return _ringless(integrals, steps, inside, statistics)
+
+
+def _retrieve(
+    out: Writer, strength: float, steps: Steps, memory_gb: float, device: torch.device | str, track: Track
+) -> None:
+    """Transmission to line integrals with the phase retrieved, in place: whole views, some at a time."""
+    views, rows, cols = out.shape
+    reach = 2 * phase.reach_px(strength)
+    at_once = int(memory_gb * 1e9 / (4 * FRAME_COPIES * (rows + reach) * (cols + reach)))
+    for block in track(blocks(views, max(1, min(at_once, VIEWS_AT_ONCE))), label="phase"):
+        transmitted = torch.from_numpy(as_float32(cast(Reader, out)[block])).to(device)
+        retrieved = phase.retrieve_phase(transmitted, strength=strength)
+        out[block] = line_integrals(retrieved, minimum_transmission=steps.minimum_transmission).cpu().numpy()
+
+
+def _remove_rings(
+    out: Writer, rows: int, steps: Steps, statistics: Statistics, device: torch.device | str, track: Track
+) -> None:
+    """Rings, in place: a block is written once no later one looks at its rows any more."""
+    halo, total = rings.ROWS_AROUND, out.shape[1]
+    waiting: list[tuple[slice, np.ndarray]] = []
+    for block in track(blocks(total, rows), label="rings"):
+        window = slice(max(0, block.start - halo), min(total, block.stop + halo))
+        integrals = torch.from_numpy(as_float32(cast(Reader, out)[:, window])).to(device)
+        inside = slice(block.start - window.start, block.stop - window.start)
+        waiting.append((block, _ringless(integrals, steps, inside, statistics).cpu().numpy()))
+        while waiting and (waiting[0][0].stop <= block.stop - halo or block.stop == total):
+            done, values = waiting.pop(0)
+            out[:, done] = values
 
 
 def _ringless(integrals: Tensor, steps: Steps, inside: slice, statistics: Statistics) -> Tensor:
