@@ -27,7 +27,7 @@ LARGEST = {"centre_px": 8.0, "roll_deg": 2.0, "tilt_deg": 1.0, "slant_deg": 1.0,
 # Smoothing makes neighbouring pixels of the residual say the same: this many count as one.
 CORRELATED = 8.0
 CG_STEPS = 4
-# Displacements that the fit leaves even without noise (measured: 0.01 to 0.02 of the centre), because FDK is not quite the inverse.
+# What the fit leaves even without noise (measured: up to 0.02 of the centre), because FDK is not quite the inverse.
 FLOOR_PX = 0.025
 
 
