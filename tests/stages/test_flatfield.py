@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xrmflow.config.flatfield import FlatfieldSection
-from xrmflow.errors import RawFileError, StoreError
+from xrmflow.errors import RawFileError, SettingsError, StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import read_document
 from xrmflow.io.stores import create_projections, open_projections
@@ -93,3 +93,23 @@ def test_a_missing_flat_stops_and_publishes_nothing(paths):
 def test_even_ring_size_is_refused_in_the_settings():
     with pytest.raises(ValueError, match="expected an odd number of columns, got 4"):
         FlatfieldSection(ring_size_px=4)
+
+
+def test_phase_is_retrieved_with_the_recorded_energy(paths):
+    """On a real store, which is read and written in turn; the filter takes noise away and leaves the cylinder."""
+    truth = write_raw(paths["raw"], metadata={"energy_kev": 20.0})
+    params = FlatfieldSection(phase="paganin", delta_over_beta=500.0, phase_distance_mm=60.0)
+    flatfield.run(**paths, params=params)
+    result = open_projections(paths["projections"], "line_integral")
+    assert result.record["flatfield"]["phase"]["filter_reach_px"] == 10
+    middle = np.s_[:, :, 14:18]
+    assert np.std(result.data[middle] - truth[middle]) < 0.007 < 1 / np.sqrt(30000 * np.exp(-0.7))
+    with pytest.raises(SettingsError, match=r"flatfield\.phase_distance_mm: expected the distance"):
+        flatfield.run(**paths, params=params.model_copy(update={"phase_distance_mm": None}))
+
+
+def test_dynamic_flats_say_what_they_found(paths):
+    write_raw(paths["raw"])
+    flatfield.run(**paths, params=FlatfieldSection(flats="dynamic"))
+    notes = open_projections(paths["projections"]).record["flatfield"]["notes"]
+    assert any("no component of 5 flats stands out" in note["text"] for note in notes)
