@@ -7,9 +7,21 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.settings.types import DeploymentMethod
+
+import xrmflow
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.plan import load_plan
 from xrmflow.manage.sources import files_of, is_as_ingested
+
+
+def where_the_package_is():
+    """Environment variables by which a job's command finds the package."""
+    if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
+        return f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+    source = Path(xrmflow.__file__).parents[1]
+    return f"PYTHONPATH={shlex.quote(str(source))}" if source.name == "src" else "PYTHONPATH="
+
 
 PLAN = load_plan(config.get("settings", "config/config.yaml"))
 
@@ -44,6 +56,12 @@ MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
 N2I_WEIGHTS, N2I_CARD = f"{MODEL}/n2i.safetensors", f"{MODEL}/n2i.json"
 SR_WEIGHTS, SR_CARD = f"{MODEL}/sr.safetensors", f"{MODEL}/sr.json"
 
+# One image for all jobs of a run: --sdm apptainer --config container=xrmflow.sif, see docs/cluster.md.
+if config.get("container"):
+
+    container: config["container"]
+
+
 # What the process that plans the run decides, its jobs inherit: they read this file again, on other machines.
 PLAN.enter()
 PLAN.offer_gpus(
@@ -51,10 +69,11 @@ PLAN.offer_gpus(
     cluster=workflow.global_resources["_nodes"].value is not None,
 )
 
-# Every command finds the package next to the Python that runs Snakemake, and takes the place of its shell, so that a
-# signal to the job reaches the stage. A prefix never causes a rerun.
+# Every command finds the package next to the Python that runs Snakemake (in a container its own Python, and the code
+# that Snakemake's lineages speak of), and takes the place of its shell, so that a signal to the job reaches the stage.
+# A prefix never causes a rerun.
 shell.prefix(
-    f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+    f"export {where_the_package_is()}"
     f" XRMFLOW_DEVICE={PLAN.settings.device} XRMFLOW_GPU=0 XRMFLOW_LOCK_WAIT_S={LOCK_WAIT_S}"
     f" XRMFLOW_RESULTS={shlex.quote(PLAN.settings.results)}; exec env "
 )
