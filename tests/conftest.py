@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def real_data() -> Path:
     return REAL_DATA
 
 
+@pytest.fixture(scope="session")
+def cases(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """How many cases a test marked `faults` tries: what `--faults-n` says, else its own few."""
+    asked = pytestconfig.getoption("--faults-n")
+    return lambda few: few if asked is None else asked
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How many broken files and interrupted runs the tests marked `faults` try."""
-    parser.addoption("--faults-n", type=int, default=20, help="cases of each kind in tests marked faults (20)")
+    parser.addoption("--faults-n", type=int, help="cases of each kind in tests marked faults (default: a few)")

@@ -14,12 +14,6 @@ from xrmflow.errors import UserError
 SECONDS, MEGABYTES = 5.0, 1000.0
 
 
-@pytest.fixture(scope="session")
-def faults_n(pytestconfig) -> int:
-    """How many cases of each kind."""
-    return pytestconfig.getoption("--faults-n")
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How one case ended: words of the fault ("" where there was none), seconds, peak memory above the start in MB."""

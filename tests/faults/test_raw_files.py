@@ -131,10 +131,10 @@ def test_the_unharmed_file_is_read(good, tmp_path, attempt):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutated_files_end_in_words_or_are_read(kind, good, tmp_path, attempt, faults_n, record_property):
+def test_mutated_files_end_in_words_or_are_read(kind, good, tmp_path, attempt, cases):
     rng = np.random.default_rng(list(KINDS).index(kind))
     ends, slowest, largest = Counter(), 0.0, 0.0
-    for number in range(max(1, round(faults_n * KINDS[kind]))):
+    for number in range(max(1, round(cases(20) * KINDS[kind]))):
         source, raw = tmp_path / f"{number}.txrm", tmp_path / f"{number}.zarr"
         exact = mutate(kind, good[int(rng.choice([512, 4096]))], source, rng)
         what = f"{kind} {number} ({source})"

@@ -159,3 +159,22 @@ def test_a_killed_writer_leaves_no_store_and_its_successor_sweeps(tmp_path):
     write_volume(tmp_path / "v.zarr")
     assert read_manifest(tmp_path / "v.zarr")["quantity"] == "attenuation_per_mm"
     assert not any("tmp" in p.name for p in tmp_path.iterdir())
+
+
+def test_an_altered_manifest_is_damage(tmp_path):
+    """A digit of a voxel size that has changed would otherwise be read as if nothing had happened."""
+    grid = VolumeGrid((2, 2, 2), 0.0125)
+    with create_volume(
+        tmp_path / "v.zarr", quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance={}
+    ) as store:
+        store["data"] = np.zeros(grid.shape, np.float32)
+    manifest = tmp_path / "v.zarr" / "manifest.json"
+    whole = manifest.read_text()
+    assert "0.0125" in whole
+    for damaged in (whole.replace("0.0125", "0.0135"), "[]", "[" * 100_000, whole.replace("schema_version", "x")):
+        manifest.write_text(damaged)
+        with pytest.raises(StoreError, match=r"damaged manifest\.json"):
+            open_volume(tmp_path / "v.zarr")
+    manifest.write_bytes(b"\xff" + whole.encode())
+    with pytest.raises(StoreError, match=r"damaged manifest\.json"):
+        open_volume(tmp_path / "v.zarr")

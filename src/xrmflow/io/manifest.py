@@ -13,7 +13,8 @@ from typing import Any
 from xrmflow.errors import StoreError
 from xrmflow.io.strict_json import parse
 
-SCHEMA_VERSION = 1
+# 2: the manifest carries a checksum of itself.
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 CHUNKS = "chunks.txt"
 
@@ -62,7 +63,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
             f"{folder}: written by a newer version (schema {version}, this version reads up to {SCHEMA_VERSION}); "
             "update xrmflow"
         )
-    if not isinstance(manifest, dict) or manifest.get("manifest_sha256") != _own_sha256(manifest):
+    if not isinstance(manifest, dict) or not (version == 1 or manifest.get("manifest_sha256") == _own_sha256(manifest)):
         raise StoreError(f"{folder}: damaged {MANIFEST} (altered); delete the store and run its stage again")
     _check_listing(folder, manifest)
     return manifest

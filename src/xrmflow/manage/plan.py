@@ -16,6 +16,7 @@ from xrmflow.config.loader import load_settings
 from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
+from xrmflow.io import sums
 from xrmflow.manage import failures, records, resources, runs
 from xrmflow.manage.clean import sweep
 from xrmflow.manage.failures import Ended
@@ -273,7 +274,7 @@ class Plan:
         runs.end(results)
         sweep(results)
         for name in (failures.TABLE, *PARTIAL):
-            (results / name).unlink(missing_ok=True)
+            sums.forget(results / name)
 
     def end_with_failures(self, failed: list[Ended], unfinished: set[str], tables: list[str], run_log: str) -> None:
         """Say which scans failed and why, and put the numbers of the finished ones into one table all the same.
