@@ -48,12 +48,12 @@ class Project:
         """The copy's package goes before the installed one."""
         return os.environ | {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run the workflow; output and errors together in `stdout`."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.root,
-            env=self.environment,
+            env=self.environment | (environment or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,8 +79,10 @@ class Project:
 
 
 def _copy_of_the_project(root: Path) -> Project:
+    root.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
+        shutil.rmtree(root / part, ignore_errors=True)
         if source.is_dir():
             shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
@@ -90,10 +92,15 @@ def _copy_of_the_project(root: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny scan, run to its report once for all tests. Do not change it: take `project`."""
-    project = _copy_of_the_project(tmp_path_factory.mktemp("finished") / "project")
-    simulated = project.xrmflow("simulate", "run", "--preset", "tiny")
-    assert simulated.returncode == 0, simulated.stderr
+    """The tiny scan, run to its report once for all tests. Do not change it: take `project`.
+
+    XRMFLOW_TEST_RUN names a folder to keep it in, where the next tests rerun only what has changed since.
+    """
+    kept = os.environ.get("XRMFLOW_TEST_RUN")
+    project = _copy_of_the_project(Path(kept) if kept else tmp_path_factory.mktemp("finished") / "project")
+    if not (project.root / "run" / "config.yaml").exists():
+        simulated = project.xrmflow("simulate", "run", "--preset", "tiny")
+        assert simulated.returncode == 0, simulated.stderr
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     return project

@@ -181,6 +181,7 @@ def best_volume(scan):
 def durable_results():
     """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
+    wanted += [path for scan in PLAN.pairs for path in best_volume(scan)] * PLAN.trains_sr
     for scan in PLAN.scans:
         wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP, VOLUME], scan=scan)
         wanted += expand([CUPPING, CUPPING_SLICES, CUPPING_EQUATIONS], scan=scan)

@@ -82,8 +82,13 @@ def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
     lines: dict[Location, int] = {(): 1}
     try:
         text = raw.decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(text, _Loader):
             _refuse(event, path)
+            # While parsing: thousands of brackets would take minutes, and then more stack than there is.
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise SettingsError(f"{path}:{event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
         node = yaml.compose(text, _Loader)
         value = {} if node is None else _construct(node, (), lines, path)
     except UnicodeDecodeError as error:
@@ -91,6 +96,9 @@ def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 1
         raise SettingsError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(f"{path}:{line}: not valid YAML: {error.reason} (#x{error.character:04x})") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(value, dict):
@@ -107,8 +115,6 @@ def _refuse(event: yaml.Event, path: Path) -> None:
 
 
 def _construct(node: yaml.Node, at: Location, lines: dict[Location, int], path: Path) -> Any:
-    if len(at) > MAX_DEPTH:
-        raise SettingsError(f"{path}:{node.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
     if isinstance(node, yaml.MappingNode):
         return _construct_map(node, at, lines, path)
     if isinstance(node, yaml.SequenceNode):

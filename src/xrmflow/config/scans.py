@@ -94,7 +94,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise SettingsError(
             f"{path}:1: expected a header line with the columns {', '.join(COLUMNS)}, got an empty table"
         )
-    rows = list(csv.reader((line for _, line in lines), delimiter="\t"))
+    # Each line for itself: a quote that is not closed would swallow the rows after it.
+    rows = [next(csv.reader([line], delimiter="\t"), []) for _, line in lines]
     header = [name.strip() for name in rows[0]]
     _check_header(header, f"{path}:{lines[0][0]}")
     return [(n, _cells(header, cells, f"{path}:{n}")) for (n, _), cells in zip(lines[1:], rows[1:], strict=True)]
@@ -118,7 +119,7 @@ def _check_header(header: list[str], place: str) -> None:
 
 def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     place = f"{path}:{number}"
-    scan = Scan(**{name: value for name, value in values.items() if value or name in ("scan", "source")})
+    scan = Scan(**{"scan": "", "source": ""} | {name: value for name, value in values.items() if value})
     if not SCAN_ID.fullmatch(scan.scan):
         raise SettingsError(f"{place}: scan: expected letters, digits, _ and - (at most 64), got {scan.scan!r}")
     if scan.scan in RESERVED:
