@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from xrmflow.report.methods import _filter, _reconstruction, named, recorded, threshold_of
+from xrmflow.report.methods import _before, _filter, _reconstruction, named, recorded, threshold_of
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_an_iterative_reconstruction_is_named_with_its_method():
     results = SimpleNamespace(volumes=volumes, acquisition=SimpleNamespace(beam="cone"))
     expected = "Feldkamp-Davis-Kress with the hann window, iterative reconstruction (total variation)"
     assert _reconstruction(results) == expected
+
+
+def test_phase_retrieval_and_dynamic_flats_are_told():
+    done = {"flats": "dynamic", "phase": {"filter_strength": 58.4, "filter_reach_px": 10}}
+    told = _before({"flatfield": done, "provenance": {"settings": {"delta_over_beta": 500.0}}})
+    assert told == [
+        "dynamic flat field (Van Nieuwenhove et al. 2015)",
+        "single-distance phase retrieval (Paganin et al. 2002, delta/beta 500)",
+    ]
+    assert _before({"flatfield": {"flat": "measured", "phase": None}}) == []

@@ -59,7 +59,7 @@ def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
         ("Exposure", _exposure(results.raw.get("exposure_s"))),
         ("Projections", f"{acquisition.views} views over {number(_range_deg(acquisition.angles_deg), 4)}°"),
         ("Voxel size", _voxel(results)),
-        ("Reconstruction", _reconstruction(results)),
+        ("Reconstruction", ", ".join(filter(None, (*_before(results.flatfield), _reconstruction(results))))),
         ("Beam hardening", _hardening(results.cupping)),
         ("Image filter", _segment(results, _filter)),
         ("Segmentation and threshold", _segment(results, _threshold)),
@@ -118,6 +118,17 @@ def _voxel(results: Results) -> str:
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """The settings a store or document was made with."""
     return record.get("provenance", {}).get("settings") or {}
+
+
+def _before(document: Mapping[str, Any]) -> list[str]:
+    """What was done to the projections beyond dark and flat, as far as a reader of a paper must know it."""
+    done, steps = document.get("flatfield") or {}, []
+    if done.get("flats") == "dynamic":
+        steps.append("dynamic flat field (Van Nieuwenhove et al. 2015)")
+    if done.get("phase"):
+        ratio = settings_of(document).get("delta_over_beta")
+        steps.append(f"single-distance phase retrieval (Paganin et al. 2002, delta/beta {number(ratio)})")
+    return steps
 
 
 def _reconstruction(results: Results) -> str:
