@@ -24,9 +24,9 @@ from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 GPU_CORES = 50
 # Snakemake itself, until the first job and after the last.
 WORKFLOW_S = 8.0
-# Weights, card, log and benchmark file of a trained network; tables of the study with theirs.
-FILES_OF_MODEL, BYTES_OF_MODEL = 4, 0.6e6
-FILES_OF_STUDY = 4
+# Weights and card of a trained network, with their checksums, log and benchmark file; tables of the study with theirs.
+FILES_OF_MODEL, BYTES_OF_MODEL = 6, 0.6e6
+FILES_OF_STUDY = 6
 # The store that a stage writes; `segment` writes the masks of a volume.
 STORES = {
     "ingest": "raw",

@@ -18,8 +18,9 @@ Shape = tuple[int, ...]
 
 # Of a store, beside its arrays: the group's description, the manifest, its listing and the lock.
 FILES_OF_STORE, BYTES_OF_STORE, BYTES_OF_FILE = 4, 3000, 120
-# Files beside the stores: records, pictures and the report; tables of each volume; log and benchmark file of each job.
-FILES_OF_SCAN, FILES_OF_VOLUME, FILES_OF_JOB = 9, 3, 2
+# Files beside the stores: records, pictures and the report, tables of each volume, each with its checksum; log and
+# benchmark file of each job.
+FILES_OF_SCAN, FILES_OF_VOLUME, FILES_OF_JOB = 18, 6, 2
 MONTAGE_PX = 256
 
 
