@@ -159,7 +159,7 @@ def _angles(fields: Fields, files: list[Path], notes: list[Note]) -> np.ndarray 
     text = (
         f"angles: Rotation Direction {direction or 'is not in the file'}: the stage is taken to turn {way} from above"
     )
-    notes.append(Note("assumption", text))
+    notes.append(Note("assumption", f"{text}, so that angles {'fall' if against else 'grow'}"))
     return -turned if against else turned
 
 
