@@ -188,7 +188,7 @@ def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray
     bright, dark = values[values > limit], values[values <= limit]
     if bright.size < 100 or not bright.mean() - dark.mean() > 4 * dark.std():
         return None
-    core = scipy.ndimage.binary_erosion((smooth > limit) & inside, iterations=2)
+    core = np.asarray(scipy.ndimage.binary_erosion((smooth > limit) & inside, iterations=2), bool)
     if core.sum() < 1000:
         return (smooth > limit) & inside, smooth
     split = _valley(smooth[core])
