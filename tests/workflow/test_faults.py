@@ -103,7 +103,7 @@ def test_a_deleted_chunk_is_refused_and_mended(project):
 
 
 DISK_FULL = """
-mount -t tmpfs -o size=1500k tmpfs {scan} &&
+mount -t tmpfs -o size={size}k tmpfs {scan} &&
 cp -r {kept}/. {scan}/ &&
 {python} -m xrmflow.cli fdk --projections {scan}/projections.zarr --geometry {scan}/geometry.json \
     --cupping {scan}/cupping.json --volume {scan}/volume.zarr \
@@ -115,17 +115,15 @@ exit $status
 """
 
 
-def test_a_full_disk_is_one_clear_line_and_loses_nothing(project, tmp_path):
-    """A stage on a small disk beside finished stores: they stay whole, and what it could not finish is not there."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
-        pytest.skip("needs `unshare -rm` to mount a small disk")
-    kept, scan = tmp_path / "kept", tmp_path / "scan"
-    kept.mkdir()
+def fdk_on_a_small_disk(project, folder, size):
+    """Reconstruct where a disk of `size` kB holds three finished results; exit status 99 means damage."""
+    kept, scan = folder / "kept", folder / "scan"
+    kept.mkdir(parents=True)
     scan.mkdir()
     for name in ("projections.zarr", "geometry.json", "cupping.json"):
         subprocess.run(["cp", "-r", str(project.root / "run/results/bone" / name), str(kept)], check=True)
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", DISK_FULL.format(scan=scan, kept=kept, python=sys.executable)],
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", DISK_FULL.format(scan=scan, kept=kept, python=sys.executable, size=size)],
         cwd=project.root,
         env=project.environment,
         capture_output=True,
@@ -133,7 +131,26 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(project, tmp_path):
         check=False,
         timeout=300,
     )
-    assert done.returncode == 1, done.stderr
-    assert "error: fdk: the disk is full" in last_error(done.stderr)
-    assert "1 stores: every chunk matches its manifest" in done.stdout
-    assert "volume.zarr" not in done.stdout.replace(".volume.zarr.lock", "")
+
+
+@pytest.mark.faults
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(project, tmp_path, cases):
+    """A stage on a small disk beside finished stores: they stay whole, and what it could not finish is not there.
+
+    `--faults-n N` tries N sizes, from one where nothing fits to one where all does.
+    """
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("needs `unshare -rm` to mount a small disk")
+    full = 0
+    for size in np.linspace(800, 8_000, cases(1)) if cases(1) > 1 else [1500]:
+        done = fdk_on_a_small_disk(project, tmp_path / f"{size:.0f}", round(size))
+        if done.returncode == 0:
+            assert "2 stores: every chunk matches its manifest" in done.stdout
+            continue
+        full += 1
+        assert done.returncode == 1, done.stderr
+        assert "error: fdk: the disk is full" in last_error(done.stderr)
+        assert "1 stores: every chunk matches its manifest" in done.stdout
+        assert "volume.zarr" not in done.stdout.replace(".volume.zarr.lock", "")
+    assert full
+    print(f"full at {full} of {cases(1)} sizes")
