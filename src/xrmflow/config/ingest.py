@@ -5,7 +5,7 @@ Signs and orders have a stated default. Whatever is assumed or overridden is not
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from xrmflow.config.section import Section
 
@@ -96,6 +96,14 @@ class IngestSection(Section):
     dark_files: FileName | None = Field(
         default=None, description="Pattern of the darks (beam off) in a folder of TIFF files, e.g. 'dark_*.tif'."
     )
+
+    @field_validator("angle_sign", "shift_sign_x", "shift_sign_y", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        """Python takes true for 1; a user who writes it means something else."""
+        if isinstance(value, bool):
+            raise ValueError(f"expected -1 or 1, got {str(value).lower()}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "IngestSection":
