@@ -30,7 +30,7 @@ rule all:
 
 
 onstart:
-    PLAN.begin(workflow.cores)
+    PLAN.begin(workflow.resource_settings.cores)
 
 
 onsuccess:
