@@ -74,7 +74,7 @@ def test_damage_is_named_and_mended(finished, project, cases):
     run = project.root / "run"
     files = sorted(f for name in ("results", "models") for f in (run / name).rglob("*") if f.is_file())
     ends = Counter()
-    for number in range(cases(25)):
+    for number in range(cases(10)):
         file = files[rng.integers(len(files))]
         whole, how = file.read_bytes(), harm(file, rng)
         what = f"case {number}: {file.relative_to(run)} {how}"

@@ -35,7 +35,7 @@ def start(project):
 def test_a_run_killed_at_any_time_is_finished_by_the_same_command(project, cases):
     rng = np.random.default_rng(0)
     before = tables(project)
-    for number in range(cases(2)):
+    for number in range(cases(1)):
         missing = STARTS[rng.integers(len(STARTS))]
         (project.root / "run/results/bone" / missing).unlink()
         after, alone = LONGEST_S * rng.random() ** 2, bool(rng.integers(2))
