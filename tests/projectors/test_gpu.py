@@ -196,7 +196,7 @@ def test_slabs_on_several_devices():
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from xrmflow.projectors import gpu_adjoints, gpu_kernels, gpu_slopes
+from xrmflow.projectors import gpu_backproject_adjoint, gpu_kernels, gpu_project_adjoint, gpu_slopes
 TYPES = {"rays": "*fp64", "matrices": "*fp64", "mains": "*i8", "axes": "*i8"}
 DATA = ("volume", "projections", "moved", "distances", "beams", "sums")
 SIZES = dict(SIDE=8, PX=2, PY=2, PLACES=4, PIECES=1, LANES=32, PLANES=8)
@@ -211,11 +211,11 @@ check(gpu_slopes.voxel_slopes)
 check(gpu_slopes.ray_slopes, CONE=True)
 for yes in (True, False):
     check(gpu_kernels.backproject, UPRIGHT=yes)
-    check(gpu_adjoints.project_adjoint, CONE=yes, LEVEL=yes)
+    check(gpu_project_adjoint.project_adjoint, CONE=yes, LEVEL=yes)
 check(gpu_kernels.project_level, CONE=True)
 check(gpu_kernels.project_any, CONE=False)
-check(gpu_adjoints.backproject_adjoint_upright, CONE=True)
-check(gpu_adjoints.backproject_adjoint_any, CONE=False)
+check(gpu_backproject_adjoint.backproject_adjoint_upright, CONE=True)
+check(gpu_backproject_adjoint.backproject_adjoint_any, CONE=False)
 """
 
 

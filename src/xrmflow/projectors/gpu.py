@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.projectors import gpu_adjoints, gpu_kernels, gpu_slopes
+from xrmflow.projectors import gpu_backproject_adjoint, gpu_kernels, gpu_project_adjoint, gpu_slopes
 from xrmflow.projectors.gpu_launch import (
     TILING,
     Tiling,
@@ -63,7 +63,7 @@ def project_adjoint(
         axes = torch.stack([(mains == axis).flatten(1).any(dim=1) for axis in range(3)], dim=1).to(torch.int8)
         beams = rays[:, [0, 4, 5] if setup.cone else [3, 1, 2]].reshape(-1, 9).to(volume.dtype).contiguous()
         over_voxels(
-            gpu_adjoints.project_adjoint, volume, part, (beams, mains, axes), setup, views, tiling,
+            gpu_project_adjoint.project_adjoint, volume, part, (beams, mains, axes), setup, views, tiling,
             shared=setup.level, CONE=setup.cone, LEVEL=setup.level,
         )  # fmt: skip
     return volume.permute(2, 0, 1)
@@ -109,7 +109,8 @@ def backproject_adjoint(
     if volume.ndim == 4:
         return torch.stack([backproject_adjoint(one, setup, device=device, tiling=tiling) for one in volume])
     inner = inner_volume(volume, device)
-    kernel = gpu_adjoints.backproject_adjoint_upright if setup.upright else gpu_adjoints.backproject_adjoint_any
+    kernels = gpu_backproject_adjoint
+    kernel = kernels.backproject_adjoint_upright if setup.upright else kernels.backproject_adjoint_any
     out = new_projections(inner, setup)
     for views, rays in views_with_rays(setup, inner.device, tiling):
         matrices, distances = (on_device(table[views], inner.device) for table in (setup.matrices, setup.distances))

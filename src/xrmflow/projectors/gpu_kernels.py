@@ -22,13 +22,21 @@ Tests run these kernels in Triton's interpreter (TRITON_INTERPRET=1 set before t
 import triton
 import triton.language as tl
 
-# Numbers a block of voxels has in the table of moved matrices.
-MOVED = tl.constexpr(16)
-# Where a position is put that no ray or pixel can have.
-FAR = tl.constexpr(-1e9)
-# One compiled kernel for all sizes. It also keeps Triton from giving a thread four neighbouring z for the sake of the
-# few loads and stores of the result: gathers are fastest when neighbouring threads hold neighbouring z.
-SIZES = ["views", "nx", "ny", "nz", "cols", "rows", "blocks_x", "blocks_y"]
+from xrmflow.projectors.gpu_parts import (
+    FAR,
+    MOVED,
+    SIZES,
+    _below,
+    _level_grid,
+    _level_ray,
+    _main_axis,
+    _pixels,
+    _split,
+    _turned_grid,
+    _turned_ray,
+    _voxels,
+    _within,
+)
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["volume"])
@@ -112,27 +120,11 @@ def project_level(
     `mains` (view, col) is the axis of the planes. Times the length between planes it is Joseph's line integral.
     """
     real = volume.dtype.element_ty
-    view = tl.program_id(2)
-    column = tl.program_id(0) * PLACES + tl.arange(0, PLACES)[None, :, None]
-    piece, lane = tl.arange(0, PIECES)[:, None, None], tl.arange(0, LANES)[None, None, :]
-    row = tl.program_id(1) * (PIECES * LANES) + piece * LANES + lane
-    middle = tl.program_id(1) * (PIECES * LANES) + PIECES * LANES // 2
-    dr = (row - middle).to(real)
+    view, column, row, middle = _pixels(PIECES, PLACES, LANES)
+    dr, ray = (row - middle).to(real), rays + view * 18
     along_y = tl.load(mains + view * cols + column, column < cols, 0) == 1
-    planes, others = tl.where(along_y, ny, nx), tl.where(along_y, nx, ny)
-    stride_x, stride_y = nz.to(tl.int64), nz.to(tl.int64) * nx
-    stride, across = tl.where(along_y, stride_y, stride_x), tl.where(along_y, stride_x, stride_y)
-
-    ray = rays + view * 18
-    at, height = column.to(tl.float64), middle.to(tl.float64)
-    ox, oy = tl.load(ray) + at * tl.load(ray + 3), tl.load(ray + 1) + at * tl.load(ray + 4)
-    dx, dy = tl.load(ray + 9) + at * tl.load(ray + 12), tl.load(ray + 10) + at * tl.load(ray + 13)
-    oz = tl.load(ray + 2) + at * tl.load(ray + 5) + height * tl.load(ray + 8)
-    dz = tl.load(ray + 11) + at * tl.load(ray + 14) + height * tl.load(ray + 17)
-    om, oo = tl.where(along_y, oy, ox), tl.where(along_y, ox, oy)
-    dm, do = tl.where(along_y, dy, dx), tl.where(along_y, dx, dy)
-    slope, rise = (do / dm).to(real), (dz / dm).to(real)
-    per_plane, widening = (1.0 / dm).to(real), (tl.load(ray + 17) / dm).to(real)
+    planes, others, stride, across = _level_grid(along_y, nx, ny, nz)
+    om, oo, oz, dz, dm, do, slope, rise, per_plane, widening = _level_ray(ray, along_y, column, middle, real)
 
     total = tl.zeros([PIECES, PLACES, LANES], real)
     most = tl.max(planes)
@@ -186,23 +178,10 @@ def project_any(
 ):
     """As `project_level` for rays in any direction: `mains` (view, col, row), nothing shared along columns."""
     real = volume.dtype.element_ty
-    view = tl.program_id(2)
-    column = tl.program_id(0) * PLACES + tl.arange(0, PLACES)[None, :, None]
-    piece, lane = tl.arange(0, PIECES)[:, None, None], tl.arange(0, LANES)[None, None, :]
-    row = tl.program_id(1) * (PIECES * LANES) + piece * LANES + lane
-    inside = (column < cols) & (row < rows)
-    pixel = (view.to(tl.int64) * cols + column) * rows + row
-    main = tl.load(mains + pixel, inside, 0)
-    planes, size_p, size_q = _turned(main, nx, ny, nz)
-    stride_x, stride_y, stride_z = nz.to(tl.int64), nz.to(tl.int64) * nx, tl.full([], 1, tl.int64)
-    stride, stride_p, stride_q = _turned(main, stride_x, stride_y, stride_z)
-
-    ray = rays + view * 18
-    ox, oy, oz = _at(ray, column, row)
-    dx, dy, dz = _at(ray + 9, column, row)
-    om, op, oq = _turned(main, ox, oy, oz)
-    dm, dp, dq = _turned(main, dx, dy, dz)
-    slope_p, slope_q, per_plane = (dp / dm).to(real), (dq / dm).to(real), (1.0 / dm).to(real)
+    view, column, row, _middle = _pixels(PIECES, PLACES, LANES)
+    inside, pixel, main = _main_axis(mains, view, column, row, cols, rows)
+    planes, size_p, size_q, stride, stride_p, stride_q = _turned_grid(main, nx, ny, nz)
+    om, op, oq, dm, dp, dq, slope_p, slope_q, per_plane = _turned_ray(rays + view * 18, main, column, row, real)
 
     total = tl.zeros([PIECES, PLACES, LANES], real)
     most = tl.max(planes)
@@ -229,61 +208,3 @@ def project_any(
             top += fp * (tl.load(corner + stride_p + stride_q, p1 & q1, 0.0) - top)
             total += bottom + fq * (top - bottom)
     tl.store(projections + pixel, total, inside)
-
-
-@triton.jit
-def _voxels(nx, blocks_x, blocks_y, SIDE, PX, PY, PIECES, LANES, real: tl.constexpr):
-    """Indices of a program's voxels, the same from the middle of their block as floats, and the block's number."""
-    tiles_x = tl.cdiv(nx, PX)
-    p = tl.arange(0, PX * PY)[None, :, None]
-    i, j = tl.program_id(0) % tiles_x * PX + p % PX, tl.program_id(0) // tiles_x * PY + p // PX
-    depth = PIECES * LANES
-    k = tl.program_id(1) * depth
-    k += tl.arange(0, PIECES)[:, None, None] * LANES + tl.arange(0, LANES)[None, None, :]
-    block_x, block_y = tl.program_id(0) % tiles_x * PX // SIDE, tl.program_id(0) // tiles_x * PY // SIDE
-    di, dj = (i - (block_x * SIDE + SIDE // 2)).to(real), (j - (block_y * SIDE + SIDE // 2)).to(real)
-    dk = (k - (tl.program_id(1) * depth + depth // 2)).to(real)
-    return i, j, k, di, dj, dk, (tl.program_id(1) * blocks_y + block_y) * blocks_x + block_x
-
-
-@triton.jit
-def _below(position, origin):
-    """The whole number below a position given from an origin (a whole number too), and the rest.
-
-    Converting a number that int32 cannot hold gives the largest it can, or on the CPU the smallest: outside of
-    everything in either case.
-    """
-    low = tl.floor(position)
-    return low.to(tl.int32) + origin.to(tl.int32), position - low
-
-
-@triton.jit
-def _within(index, size):
-    """Whether 0 <= index < size, in one comparison: negative numbers are large ones without sign."""
-    return index.to(tl.uint32, bitcast=True) < size.to(tl.uint32, bitcast=True)
-
-
-@triton.jit
-def _split(position, real: tl.constexpr):
-    """A float64 position as the whole number below it and the rest."""
-    low = tl.floor(position)
-    return low.to(tl.int32), (position - low).to(real)
-
-
-@triton.jit
-def _turned(main, x, y, z):
-    """(x, y, z) in cyclic order from the main axis on."""
-    a = tl.where(main == 0, x, tl.where(main == 1, y, z))
-    b = tl.where(main == 0, y, tl.where(main == 1, z, x))
-    c = tl.where(main == 0, z, tl.where(main == 1, x, y))
-    return a, b, c
-
-
-@triton.jit
-def _at(ray, column, row):
-    """A vector of a view's ray coefficients (origin or direction) at a pixel, float64."""
-    c, r = column.to(tl.float64), row.to(tl.float64)
-    x = tl.load(ray) + c * tl.load(ray + 3) + r * tl.load(ray + 6)
-    y = tl.load(ray + 1) + c * tl.load(ray + 4) + r * tl.load(ray + 7)
-    z = tl.load(ray + 2) + c * tl.load(ray + 5) + r * tl.load(ray + 8)
-    return x, y, z

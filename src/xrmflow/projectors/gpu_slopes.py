@@ -1,8 +1,7 @@
 """Triton kernels for the gradients of the transform to the geometry: sums of slopes over the samples it takes.
 
 What is summed, and what is made of the sums, is that of `xrmflow.projectors.sensitivity`. Sums within a ray or a tile
-of voxels are taken here, in the type of the data and about a middle; `xrmflow.projectors.gpu_sensitivity` adds them up
-in float64.
+of voxels are taken here, in the type of the data and about a middle; `xrmflow.projectors.gpu` adds them up in float64.
 """
 
 # Triton is a language of its own in Python's syntax, and not installed everywhere this is checked:
@@ -12,7 +11,19 @@ in float64.
 import triton
 import triton.language as tl
 
-from xrmflow.projectors.gpu_kernels import FAR, MOVED, SIZES, _at, _below, _split, _turned, _voxels, _within
+from xrmflow.projectors.gpu_parts import (
+    FAR,
+    MOVED,
+    SIZES,
+    _below,
+    _main_axis,
+    _pixels,
+    _split,
+    _turned_grid,
+    _turned_ray,
+    _voxels,
+    _within,
+)
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["sums"])
@@ -36,22 +47,10 @@ def ray_slopes(
     their slopes along p and q, and these slopes times the number of planes from the middle one.
     """
     real = volume.dtype.element_ty
-    view = tl.program_id(2)
-    column = tl.program_id(0) * PLACES + tl.arange(0, PLACES)[None, :, None]
-    piece, lane = tl.arange(0, PIECES)[:, None, None], tl.arange(0, LANES)[None, None, :]
-    row = tl.program_id(1) * (PIECES * LANES) + piece * LANES + lane
-    inside = (column < cols) & (row < rows)
-    pixel = (view.to(tl.int64) * cols + column) * rows + row
-    main = tl.load(mains + pixel, inside, 0)
-    planes, size_p, size_q = _turned(main, nx, ny, nz)
-    stride_x, stride_y, stride_z = nz.to(tl.int64), nz.to(tl.int64) * nx, tl.full([], 1, tl.int64)
-    stride, stride_p, stride_q = _turned(main, stride_x, stride_y, stride_z)
-    ray = rays + view * 18
-    ox, oy, oz = _at(ray, column, row)
-    dx, dy, dz = _at(ray + 9, column, row)
-    om, op, oq = _turned(main, ox, oy, oz)
-    dm, dp, dq = _turned(main, dx, dy, dz)
-    slope_p, slope_q, per_plane = (dp / dm).to(real), (dq / dm).to(real), (1.0 / dm).to(real)
+    view, column, row, _middle = _pixels(PIECES, PLACES, LANES)
+    inside, pixel, main = _main_axis(mains, view, column, row, cols, rows)
+    planes, size_p, size_q, stride, stride_p, stride_q = _turned_grid(main, nx, ny, nz)
+    om, op, oq, dm, dp, dq, slope_p, slope_q, per_plane = _turned_ray(rays + view * 18, main, column, row, real)
     middle = 0.5 * (planes - 1).to(real)
 
     value = tl.zeros([PIECES, PLACES, LANES], real)
