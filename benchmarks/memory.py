@@ -108,7 +108,7 @@ def _one(options: argparse.Namespace) -> None:
     plan: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: plan.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("xrmflow.reconstruction.fdk")
+    logger = logging.getLogger("xrmflow.reconstruction.fdk_cpu")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     size, views = options.size, options.views

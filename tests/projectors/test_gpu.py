@@ -181,15 +181,13 @@ def test_gradients_to_the_geometry_as_on_the_cpu():
 
 
 def test_slabs_on_several_devices():
-    """Three slabs on two (pretended) devices give the same volume; each sees only the rows it needs."""
+    """Three slabs on two (pretended) devices give the same volume."""
     setup = _setup("offset")
     _, projections = _random(setup)
     devices = [torch.device("cpu"), torch.device("cpu")]
     whole = gpu.backproject(projections, setup, tiling=ONE)
     cut = gpu.backproject_slabs(projections, setup, devices=devices, slabs=3, tiling=ONE)
     assert _difference(cut, whole.double()) < 1e-6
-    lowest = Setup(setup.geometry, GRID.slab(slice(0, 2)))
-    assert gpu.rows_seen(lowest) == slice(0, 4)
 
 
 # What Triton's interpreter lets pass its compiler may not: compile all kernels as for an H100 or H200. No GPU needed.

@@ -66,10 +66,3 @@ def test_slabs_on_a_gpu_are_those_of_the_cpu(changes, memory_bytes, monkeypatch)
 def test_a_card_too_small_for_a_slice_is_refused():
     with pytest.raises(SettingsError, match="device: expected a GPU with at least"):
         run(SCAN, np.zeros((6, 9, 8), np.float32), memory_bytes=100)
-
-
-def test_projections_that_are_not_finite_are_refused():
-    projections = np.zeros((6, 9, 8), np.float32)
-    projections[5, 3, 3] = np.nan
-    with pytest.raises(ValueError, match="projections: expected finite line integrals"):
-        run(SCAN, projections, memory_bytes=1e9)

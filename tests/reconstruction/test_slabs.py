@@ -9,7 +9,7 @@ import torch
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.projectors.matrices import voxel_to_pixel
+from xrmflow.projectors.matrices import row_window, voxel_to_pixel
 from xrmflow.reconstruction import slabs
 from xrmflow.reconstruction.fdk import fdk, fdk_slabs
 from xrmflow.reconstruction.grids import natural_grid, region_grid
@@ -113,7 +113,7 @@ def test_every_voxel_of_a_slab_projects_into_its_window():
     k, j, i = np.meshgrid(np.arange(8, 16), np.arange(40), np.arange(40), indexing="ij")
     points = np.stack([i, j, k, np.ones_like(i)]).reshape(4, -1)
     _, row, w = np.moveaxis(matrices @ points, 1, 0)
-    first, last = slabs.row_window(matrices, grid, slice(8, 16), record.rows)
+    first, last = row_window(matrices, grid, slice(8, 16), record.rows)
     assert first <= max(0, np.floor((row / w).min()))
     assert last >= min(record.rows, np.floor((row / w).max()) + 2)
     assert last - first < record.rows

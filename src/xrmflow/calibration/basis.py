@@ -16,9 +16,8 @@ from xrmflow.arrays import Reader, as_float32
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
-from xrmflow.projectors.matrices import voxel_to_pixel
+from xrmflow.projectors.matrices import row_window, voxel_to_pixel
 from xrmflow.reconstruction.fdk import fdk
-from xrmflow.reconstruction.slabs import row_window
 
 MOST_COLS = 320
 VIEWS_A_COLUMN = 2.0

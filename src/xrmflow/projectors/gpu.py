@@ -33,6 +33,7 @@ from xrmflow.projectors.gpu_launch import (
     plane_distances,
     views_with_rays,
 )
+from xrmflow.projectors.matrices import row_window
 from xrmflow.projectors.setup import Setup
 
 
@@ -215,25 +216,10 @@ def backproject_slabs(
     def work(device: torch.device) -> None:
         for n in [n for n in range(len(parts)) if devices[n % len(devices)] == device]:
             slab = setup.grid.slab(slice(cuts[n], cuts[n + 1]))
-            rows = rows_seen(Setup(setup.geometry, slab))
+            rows = slice(*row_window(setup.matrices, setup.grid, slice(cuts[n], cuts[n + 1]), setup.geometry.rows))
             part = Setup(setup.geometry.with_rows(rows), slab)
             parts[n] = backproject(projections[:, rows], part, device=device, tiling=tiling).to(projections.device)
 
     with ThreadPoolExecutor(len(set(devices))) as pool:
         list(pool.map(work, dict.fromkeys(devices)))
     return torch.cat(parts)
-
-
-def rows_seen(setup: Setup) -> slice:
-    """Detector rows onto which the grid projects in some view, with the neighbours that interpolation reads.
-
-    The image of a box lies within those of its corners, unless part of it lies behind the source: then all rows.
-    """
-    nz, ny, nx = setup.grid.shape
-    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1) for k in (0, nz - 1)])
-    _, row, depth = np.moveaxis(setup.matrices @ corners.T, 1, 0)
-    if not (depth > 0).all():
-        return slice(0, setup.geometry.rows)
-    image, last = row / depth, setup.geometry.rows - 1
-    first, stop = np.clip([np.floor(image.min()), np.ceil(image.max())], 0, last).astype(int)
-    return slice(int(first), int(stop) + 1)

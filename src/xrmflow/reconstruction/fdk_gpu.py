@@ -16,8 +16,9 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors import gpu
 from xrmflow.projectors.gpu_launch import TILING, Tiling
+from xrmflow.projectors.matrices import row_window
 from xrmflow.projectors.setup import Setup
-from xrmflow.reconstruction.slabs import CHUNK, FILTER_COPIES, FLOAT, row_window
+from xrmflow.reconstruction.slabs import CHUNK, FILTER_COPIES, FLOAT
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,6 @@ def fdk_slabs(
             part = torch.zeros((*where.shape[1:], where.shape[0]), device=device)
         if rows.stop > rows.start:
             block = torch.from_numpy(as_float32(projections[views, rows])).to(device)
-            _check_finite(block, views, rows)
             seen = Setup(geometry.with_rows(rows), where)
             gpu.add_backprojection(part, filtered(block, views, rows), seen, views, tiling=tiling)
         if views.stop == geometry.views:
@@ -90,12 +90,6 @@ def _slabs(setup: Setup, free: float) -> list[slice]:
         f"device: expected a GPU with at least {needed / 1e9:.2f} GB free for this scan, got {free / 1e9:.2f}; "
         "reconstruct on the CPU (device: cpu), or fewer or larger voxels"
     )
-
-
-def _check_finite(block: Tensor, views: slice, rows: slice) -> None:
-    if not bool(torch.isfinite(block).all()):
-        where = f"views {views.start} to {views.stop}, rows {rows.start} to {rows.stop}"
-        raise ValueError(f"projections: expected finite line integrals, got NaN or infinity in {where}")
 
 
 def _write(volume: Writer, where: slice, slab: Tensor) -> None:

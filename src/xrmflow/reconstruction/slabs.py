@@ -9,6 +9,7 @@ from xrmflow.arrays import blocks
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.matrices import row_window
 
 # Slab heights to choose from below the whole: multiples of the chunk height of volume stores, then what memory leaves.
 CHUNK = 64
@@ -125,19 +126,3 @@ def _plan(
         + slice_bytes * (height + min(height, CHUNK))
     )
     return SlabPlan(tuple(slabs), starts, tallest, tuple(blocks(views, at_once)), filter_views, hold, int(total))
-
-
-def row_window(matrices: np.ndarray, grid: VolumeGrid, slab: slice, rows: int) -> tuple[int, int]:
-    """First and last + 1 detector row that voxels of a slab read, in any view; equal where they read none.
-
-    A projective map takes the extremes over a box at its corners, as long as the box is in front of the source.
-    """
-    nz, ny, nx = grid.shape
-    start, stop, _ = slab.indices(nz)
-    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1) for k in (start, stop - 1)], dtype=float)
-    _, row, w = np.moveaxis(matrices @ corners.T, 1, 0)
-    if (w <= 0).any():
-        return 0, rows
-    row = row / w
-    first, last = int(np.clip(np.floor(row.min()) - 1, 0, rows)), int(np.clip(np.ceil(row.max()) + 2, 0, rows))
-    return first, max(first, last)
