@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from xrmflow.errors import StoreError
@@ -69,14 +68,13 @@ def said_of(folder):
     return ""
 
 
-def test_damage_is_named_and_mended(finished, project, cases):
-    rng = np.random.default_rng(0)
+def test_damage_is_named_and_mended(finished, project, cases, draws):
     run = project.root / "run"
     files = sorted(f for name in ("results", "models") for f in (run / name).rglob("*") if f.is_file())
     ends = Counter()
     for number in range(cases(10)):
-        file = files[rng.integers(len(files))]
-        whole, how = file.read_bytes(), harm(file, rng)
+        file = files[draws.integers(len(files))]
+        whole, how = file.read_bytes(), harm(file, draws)
         what = f"case {number}: {file.relative_to(run)} {how}"
         folder = run / file.relative_to(run).parts[0]
         found = owner(file, run)
