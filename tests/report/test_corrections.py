@@ -104,3 +104,17 @@ def test_a_bad_score_is_to_be_looked_at_even_without_a_fit(full):
     (block,) = pose(replace(results, geometry={"score": {"mismatch_px": 0.9}}))
     assert block.state == "look"
     assert pose(replace(results, geometry={})) == []
+
+
+def test_a_value_is_shown_to_the_digits_its_uncertainty_leaves():
+    shown = [[cell.text for cell in corrections._measured(*one)] for one in ((0.1983, 0.0213, "°"), (-0.5687, 0.126))]
+    assert shown == [["0.198°", "0.021°"], ["−0.57", "0.13"]]
+    assert [cell.text for cell in corrections._measured(81.8155, None)] == ["81.82", "unknown"]
+
+
+def test_coefficients_stand_in_a_table_with_their_uncertainty(full, params):
+    document = {"found": [1.0, 0.5], "uncertainty": [0.1], "statistical_uncertainty": [0.05], "coefficients": [1.0]}
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    blocks = hardening(replace(results, cupping=document), params)
+    (table,) = [block for block in blocks if block.kind == "table"]
+    assert [cell.text for cell in table.rows[0]] == ["c2", "0.50", "0.10", "0.050"]

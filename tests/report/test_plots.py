@@ -46,9 +46,16 @@ def test_histogram_shows_parts_of_all_voxels_and_each_threshold():
 
 
 def test_training_without_validation_and_with_gaps():
-    axes = plots.training([0, 1, 2], [1.0, None, 0.1], [None] * 3).axes[0]
+    axes = plots.training([0, 1, 2], [1.0, None, 0.01], [None] * 3).axes[0]
     assert [line.get_label() for line in axes.lines] == ["training"]
     assert axes.get_yscale() == "log"
+
+
+def test_losses_within_a_decade_have_numbers_on_their_axis():
+    axes = plots.training([0, 1], [2.0, 1.5], [None, 1.8]).axes[0]
+    axes.figure.draw_without_rendering()
+    assert axes.get_yscale() == "linear"
+    assert sum(bool(label.get_text()) for label in axes.get_yticklabels()) > 2
 
 
 def test_negative_losses_are_drawn_on_a_linear_axis():

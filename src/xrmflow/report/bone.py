@@ -17,6 +17,8 @@ from xrmflow.report.results import Results, Row, display_name
 from xrmflow.report.style import svg
 from xrmflow.report.volumes import AXES, Shown, window_text
 
+LONG_NOTE = 40
+"""Characters: shorter ones are repeated."""
 IN_PERCENT = "difference and limit in percent"
 """What validate notes where these two are percent of the truth, not in the row's unit."""
 LENGTHS = ("Tb.Th", "Ct.Th", "Tb.Sp")
@@ -54,7 +56,11 @@ def metric_table(tables: Mapping[str, list[Row]], limit_percent: float, scan: st
     columns.append("Note")
     compared = compare(tables)
     several = len({c.compartment for c in compared}) > 1
-    rows = [_metric_row(c, volumes, limit_percent, several=several) for c in compared]
+    notes = _once([_joined(c.notes, len(volumes)) for c in compared])
+    rows = [
+        [*_metric_row(c, volumes, limit_percent, several=several), Cell(note)]
+        for c, note in zip(compared, notes, strict=True)
+    ]
     numeric = frozenset(range(3, len(columns) - 1))
     download = (f"{scan}_morphometry.csv", as_csv(list(tables.values())))
     return Table("Morphometry", columns, rows, numeric, "Hover over a number for all its digits.", download)
@@ -144,7 +150,16 @@ def _metric_row(c: Comparison, volumes: list[str], limit_percent: float, *, seve
         row.append(value_cell(c.values.get(volume)))
         if place:
             row.append(difference_cell(c.difference_percent.get(volume), limit_percent))
-    return [*row, Cell(_joined(c.notes, len(volumes)))]
+    return row
+
+
+def _once(notes: list[str]) -> list[str]:
+    """A long note that a row shares with the row above is not said again."""
+    above = ["", *notes]
+    return [
+        "as above" if note == before and len(note) > LONG_NOTE else note
+        for note, before in zip(notes, above, strict=False)
+    ]
 
 
 def _joined(notes: Mapping[str, str], volumes: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from xrmflow.config.report import ReportSection
 from xrmflow.report.blocks import Check, State
 from xrmflow.report.methods import recorded
-from xrmflow.report.numbers import compare, difference_cell, number, parse, passed
+from xrmflow.report.numbers import compare, difference_cell, number, parse, passed, plain
 from xrmflow.report.results import Results, Row, display_name
 
 GRAVEST_FIRST: tuple[State, ...] = ("fail", "look", "pass", "info")
@@ -105,7 +105,7 @@ def _trusted(name: str, fit: dict[str, Any]) -> Check:
     if fit.get("uncertainty_px") is not None:
         value += f" ± {number(fit['uncertainty_px'], 2)} px"
     state: State = "pass" if fit.get("trusted") else "look"
-    message = str(fit.get("message") or "").replace("+-", "±")
+    message = plain(fit.get("message"))
     if message.startswith("centre "):
         return Check(name, state, message)
     return Check(name, state, f"{value} ({fit['method']}){f' — {message}' if message else ''}")
@@ -119,7 +119,7 @@ def _cupping(document: dict[str, Any] | None) -> Check | None:
         f"grey difference {number(before, 3)} → {number(after, 3)}" if before is not None and after is not None else ""
     )
     applied = "applied" if document.get("applied") else "not applied"
-    words = "; ".join(word for word in (applied, change, str(document.get("message") or "")) if word)
+    words = "; ".join(word for word in (applied, change, plain(document.get("message"))) if word)
     return Check("Beam hardening (cupping)", "pass" if document.get("trusted") else "look", words)
 
 

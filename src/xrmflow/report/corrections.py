@@ -1,6 +1,7 @@
 """Each correction before and after: detector, centre of rotation, beam hardening, networks."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def centre(results: Results, params: ReportSection) -> list[Block]:
     fit = results.geometry.get("fit") or {}
     if fit.get("method", "none") == "none":
         return [NotRun("Centre of rotation", str(fit.get("message") or "the nominal geometry was used"))]
-    blocks: list[Block] = [Text(_centre_words(fit), "pass" if fit.get("trusted") else "look")]
+    blocks: list[Block] = [Text(_centre_words(fit), "pass" if fit.get("trusted") else "look"), _found(fit)]
     for name, title in (("coarse_sweep", "Coarse sweep of the centre"), ("sweep", "Fine sweep of the centre")):
         sweep, best = fit.get(name) or {}, float(fit["centre_px"])
         if sweep.get("centre_px"):
@@ -66,7 +67,7 @@ def pose(results: Results) -> list[Block]:
     words = f"Views are displaced by {number(score, 2)} px rms against their volume." if score is not None else ""
     if not fit:
         return [Text(words, "pass" if score < LARGE_MISMATCH_PX else "look")] if score is not None else []
-    message = sentence(str(fit.get("message") or "").replace("+-", "±"))
+    message = sentence(fit.get("message"))
     rows = [
         [Cell(one["name"].rpartition("_")[0]), Cell(number(one["value"], 4), repr(one["value"])), _interval(one)]
         for one in fit.get("parameters", [])
@@ -91,6 +92,7 @@ def hardening(results: Results, params: ReportSection) -> list[Block]:
     if document is None:
         return [NotRun("Beam hardening (cupping)", "not asked for in the settings")]
     blocks: list[Block] = [Text(_hardening_words(document), "pass" if document.get("trusted") else "look")]
+    blocks += [_coefficients(document)] if document.get("found") else []
     arrays = _corrected(results.cupping_slices, document)
     unit = display_unit("attenuation_per_mm" if results.calibrated else "attenuation_per_voxel")
     scale = 10.0 if results.calibrated else 1.0
@@ -197,8 +199,40 @@ def _centre_words(fit: Mapping[str, Any]) -> str:
     words = (
         f"Centre {fit['centre_px']:.2f}{uncertainty} px{_roll_words(fit)}, by {fit.get('method', 'no stated method')}."
     )
-    message = sentence(str(fit.get("message") or "").replace("+-", "±"))
+    message = sentence(fit.get("message"))
     return message if message.startswith("Centre ") else f"{words} {message}".strip()
+
+
+def _found(fit: Mapping[str, Any]) -> Table:
+    rows = [[Cell("centre"), *_measured(fit["centre_px"], fit.get("uncertainty_px"), " px")]]
+    if fit.get("roll_deg") is not None:
+        rows.append([Cell("roll"), *_measured(fit["roll_deg"], fit.get("roll_uncertainty_deg"), "°")])
+    note = "One standard deviation, from the difference of even and odd views."
+    return Table("Fitted", ["parameter", "value", "±"], rows, frozenset({1, 2}), note)
+
+
+def _coefficients(document: Mapping[str, Any]) -> Table:
+    """The coefficients that the scan's own fit found, used or not."""
+    spreads = [document.get(name) or [] for name in ("uncertainty", "statistical_uncertainty")]
+    rows = [
+        [Cell(f"c{power}"), *_measured(value, _at(spreads[0], k)), _measured(value, _at(spreads[1], k))[1]]
+        for k, (power, value) in enumerate(enumerate(document["found"][1:], start=2))
+    ]
+    note = "p + c2 p² + …, p the line integral. One standard deviation; noise alone, which more views would lessen."
+    return Table("Coefficients", ["coefficient", "value", "±", "± noise"], rows, frozenset({1, 2, 3}), note)
+
+
+def _at(values: Sequence[float], place: int) -> float | None:
+    return values[place] if place < len(values) else None
+
+
+def _measured(value: float, uncertainty: float | None, unit: str = "") -> list[Cell]:
+    """A value and its uncertainty, to two digits of this."""
+    if not uncertainty:
+        return [Cell(f"{number(value)}{unit}", repr(value)), Cell("unknown")]
+    decimals = max(0, 1 - math.floor(math.log10(uncertainty)))
+    texts = [f"{one:.{decimals}f}{unit}".replace("-", "−") for one in (value, uncertainty)]
+    return [Cell(texts[0], repr(value)), Cell(texts[1], repr(uncertainty))]
 
 
 def _roll_words(fit: Mapping[str, Any]) -> str:
@@ -222,7 +256,7 @@ def _hardening_words(document: Mapping[str, Any]) -> str:
         words.append(
             f"Grey difference between rim and core of bone: {number(before, 3)} before, {number(after, 3)} after."
         )
-    words += [sentence(str(document["message"]))] if document.get("message") else []
+    words += [sentence(document["message"])] if document.get("message") else []
     return " ".join(words)
 
 

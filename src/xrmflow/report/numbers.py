@@ -45,9 +45,18 @@ def unit(text: str) -> str:
     return text
 
 
-def sentence(text: str) -> str:
-    """The text with a capital first letter and a full stop."""
-    text = text.strip()
+def plain(message: object) -> str:
+    """What a stage says, as it is printed; nothing for None.
+
+    >>> plain("centre 81.8 +- 0.02 px"), plain(None)
+    ('centre 81.8 ± 0.02 px', '')
+    """
+    return str(message or "").replace("+-", "±").strip()
+
+
+def sentence(message: object) -> str:
+    """What a stage says, with a capital first letter and a full stop."""
+    text = plain(message)
     return text and capital(text) + ("" if text[-1] in ".!?" else ".")
 
 

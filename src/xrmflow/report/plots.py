@@ -48,14 +48,13 @@ def descent(values: Sequence[float], *, label: str) -> Figure:
 
 
 def training(step: Sequence[float], train: Sequence[float | None], validation: Sequence[float | None]) -> Figure:
-    """Training and validation loss against optimiser step, logarithmic where all losses are positive."""
+    """Training and validation loss against optimiser step, logarithmic where they fall by more than a decade."""
     with drawing() as figure:
         axes = figure.add_subplot(xlabel="optimiser step", ylabel="loss")
-        lowest = [
-            _curve(axes, step, train, "training", SERIES[0]),
-            _curve(axes, step, validation, "validation", SERIES[1]),
-        ]
-        if min(lowest) > 0:
+        _curve(axes, step, train, "training", SERIES[0])
+        _curve(axes, step, validation, "validation", SERIES[1])
+        losses = [loss for loss in (*train, *validation) if loss is not None]
+        if min(losses) > 0 and max(losses) > 10 * min(losses):
             axes.set_yscale("log")
             plain_powers(axes.yaxis)
         _legend(figure)
@@ -124,13 +123,11 @@ def spreads(values: Mapping[str, Mapping[str, tuple[float, float]]], *, value_la
     return figure
 
 
-def _curve(axes: Axes, step: Sequence[float], values: Sequence[float | None], label: str, colour: str) -> float:
-    """Draw the points that exist and return the lowest; infinity when there are none."""
+def _curve(axes: Axes, step: Sequence[float], values: Sequence[float | None], label: str, colour: str) -> None:
+    """Draw the points that exist."""
     pairs = [(s, v) for s, v in zip(step, values, strict=False) if v is not None]
-    if not pairs:
-        return float("inf")
-    axes.plot(*zip(*pairs, strict=True), color=colour, label=label)
-    return min(v for _, v in pairs)
+    if pairs:
+        axes.plot(*zip(*pairs, strict=True), color=colour, label=label)
 
 
 def _legend(figure: Figure) -> None:
