@@ -97,6 +97,12 @@ class FlatfieldSection(Section):
         le=100,
         description="Wavelet-Fourier: width of the damping, frequency samples; larger removes more.",
     )
+    memory_gb: float = Field(
+        default=2.0,
+        gt=0,
+        le=10_000,
+        description="Memory for blocks of detector rows, 1e9 bytes; the result does not depend on it.",
+    )
 
     @field_validator("ring_size_px")
     @classmethod

@@ -144,8 +144,7 @@ class Cost:
         memory: attribute of `Job`, and bytes for each of it.
         time: attribute of `Job`, and core-seconds for each of it.
         base_s: core-seconds to start.
-        budget_gb: the most that `memory` becomes; None takes the section's `memory_gb` where it has one.
-        whole: whether that budget is for the whole process, the program itself included.
+        whole: whether the section's `memory_gb` is for the whole process, the program itself included.
         threads: it declares.
     """
 
@@ -153,7 +152,6 @@ class Cost:
     memory: tuple[str, float]
     time: tuple[str, float]
     base_s: float = 3.0
-    budget_gb: float | None = None
     whole: bool = False
     threads: int = 1
 
@@ -162,7 +160,7 @@ class Cost:
 # side. Memory of `iterative` is that of tv, the largest.
 COSTS: dict[str, Cost] = {
     "ingest": Cost(95, ("block_pixels", 6), ("raw_bytes", 1 / 80e6), base_s=0.3),  # the disk decides the time
-    "flatfield": Cost(300, ("pixels", 115), ("pixels", 0.3e-6), base_s=1.8, budget_gb=2.0, threads=8),
+    "flatfield": Cost(300, ("pixels", 115), ("pixels", 0.3e-6), base_s=1.8, threads=8),
     "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
     "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
@@ -237,7 +235,7 @@ def _memory_mb(stage: str, job: Job, *, margin: float, budget_margin: float) -> 
     cost = COSTS.get(stage, UNKNOWN)
     name, each = cost.memory
     needed = margin * (cost.base_mb + each * getattr(job, name) / 1e6)
-    budget_gb = cost.budget_gb or getattr(job.section, "memory_gb", None)
+    budget_gb = getattr(job.section, "memory_gb", None)
     if budget_gb is not None:
         own = 0.0 if cost.whole else margin * cost.base_mb
         needed = min(needed, own + budget_margin * 1000 * budget_gb)

@@ -35,7 +35,7 @@ def run(*, raw: Path, projections: Path, document: Path, views: Path, params: Fl
     described = scan.record["raw"]
     already = described.get("already", "counts")
     flats, darks = _frames(scan, "flats"), _frames(scan, "darks")
-    steps = Steps(**params.model_dump())
+    steps = Steps(**params.model_dump(exclude={"memory_gb"}))
     where = device.pick()
     phase = filter_strength(scan.acquisition, steps, energy_kev=described.get("metadata", {}).get("energy_kev"))
     references = references_for(
@@ -65,6 +65,7 @@ def run(*, raw: Path, projections: Path, document: Path, views: Path, params: Fl
             steps=steps,
             already=already,
             phase_strength=phase,
+            memory_gb=params.memory_gb,
             device=where,
             track=log.track,
         )
