@@ -22,11 +22,12 @@ def main(settings: str) -> None:
     """Print the table."""
     plan = load_plan(settings)
     print("| what | estimated | measured | ratio |\n|---|---|---|---|")
-    for what, unit, estimated, measured in [*_disk(plan, estimate(plan, cores=2)), *_jobs(plan)]:
+    for what, unit, estimated, measured in [*disk_rows(plan, estimate(plan, cores=2)), *job_rows(plan)]:
         print(f"| {what} | {estimated:.4g} {unit} | {measured:.4g} {unit} | {estimated / measured:.2f} |")
 
 
-def _disk(plan: Plan, found: Estimate) -> Iterator[tuple[str, str, float, float]]:
+def disk_rows(plan: Plan, found: Estimate) -> Iterator[tuple[str, str, float, float]]:
+    """(what, unit, estimated, measured) of what each scan keeps."""
     results = Path(plan.settings.results)
     for needs in found.scans:
         if needs.name in plan.scans:
@@ -35,7 +36,8 @@ def _disk(plan: Plan, found: Estimate) -> Iterator[tuple[str, str, float, float]
             yield f"{needs.name}: files", "", needs.files, len(files)
 
 
-def _jobs(plan: Plan) -> Iterator[tuple[str, str, float, float]]:
+def job_rows(plan: Plan) -> Iterator[tuple[str, str, float, float]]:
+    """(what, unit, estimated, measured) of the memory and time of each job."""
     expected_s = measured_s = 0.0
     for job in planned_jobs(plan):
         name, folder = _place(plan, job)
