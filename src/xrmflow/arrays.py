@@ -41,6 +41,29 @@ class Track(Protocol):
     def __call__(self, items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]: ...
 
 
+class Scratch(Protocol):
+    """Makes the arrays of intermediate results, which may lie on a disk; each is gone when nothing refers to it."""
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of zeros."""
+        ...
+
+    def release(self) -> None:
+        """Say that what has been looked at so far need not stay in memory."""
+        ...
+
+
+class InMemory:
+    """The `Scratch` of what fits into memory."""
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def release(self) -> None:
+        """Nothing to do: what is in memory stays there."""
+
+
 def untracked(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]:
     """Show nothing: the default `Track`, for tests and library use."""
     del total, label

@@ -131,6 +131,14 @@ class SegmentSection(Section):
         description="Pores with more than this fraction of the volume of interest are marrow (1).",
     )
 
+    memory_gb: float = Field(
+        default=4.0,
+        gt=0,
+        le=10_000,
+        description="Memory for arrays, 1e9 bytes, beside the program's own; of volumes that need more (15 bytes a voxel) "
+        "some slices at a time are held, and the rest lies on the disk of the results meanwhile.",
+    )
+
     @model_validator(mode="after")
     def _threshold_fits_its_method(self) -> "SegmentSection":
         found = self.threshold_method in ("midpoint", "otsu")

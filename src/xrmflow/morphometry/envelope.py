@@ -5,18 +5,24 @@ import edt
 import numpy as np
 from scipy import ndimage
 
+from xrmflow.morphometry.components import find_components
+from xrmflow.morphometry.slabs import WHOLE, Workspace
 
-def main_bone(bone: np.ndarray, least_part: float) -> np.ndarray:
+
+def main_bone(bone: np.ndarray, least_part: float, *, work: Workspace = WHOLE) -> np.ndarray:
     """The largest component of a mask (26-connected), with those of at least the fraction `least_part` of it: bool."""
-    components, count = cc3d.connected_components(bone, connectivity=26, return_N=True)
-    if count == 0:
-        return np.zeros(bone.shape, bool)
-    sizes = cc3d.statistics(components)["voxel_counts"].astype(np.int64)
+    parts = find_components(lambda z: bone[z], bone.shape, connectivity=26, work=work)
+    sizes = parts.sizes.copy()
     sizes[0] = 0
-    return (sizes >= least_part * sizes.max())[components]
+    main, kept = work.array(bone.shape, np.bool_), (sizes >= least_part * sizes.max()) & (sizes > 0)
+    for slab in work.slabs(bone.shape):
+        main[slab.core] = parts.having(kept, slab.core)
+    return main
 
 
-def periosteal_envelope(bone: np.ndarray, *, closing_voxels: float, least_part: float) -> np.ndarray:
+def periosteal_envelope(
+    bone: np.ndarray, *, closing_voxels: float, least_part: float, work: Workspace = WHOLE
+) -> np.ndarray:
     """Region inside the periosteal surface, slice by slice: cortex, trabeculae, marrow and pores.
 
     Each slice of the bone is dilated by a disc, its holes are filled, and it is eroded by the same disc (as Buie 2007
@@ -26,9 +32,13 @@ def periosteal_envelope(bone: np.ndarray, *, closing_voxels: float, least_part: 
         bone: (z, y, x) bool.
         closing_voxels: radius of the disc.
         least_part: parts with less than this fraction of the largest part's voxels are left out.
+        work: how much to look at at a time.
     """
-    main = main_bone(bone, least_part)
-    return np.stack([_closed(section, closing_voxels) for section in main]) | main
+    envelope = main_bone(bone, least_part, work=work)
+    for slab in work.slabs(bone.shape):
+        for section in envelope[slab.core]:
+            section |= _closed(section, closing_voxels)
+    return envelope
 
 
 def _closed(section: np.ndarray, radius: float) -> np.ndarray:
@@ -66,10 +76,10 @@ def cortex_of(marrow: np.ndarray, envelope: np.ndarray, *, trabecula_voxels: flo
     return outer[parts]
 
 
-def keep_slices(shape: tuple[int, int, int], start: int, stop: int) -> np.ndarray:
-    """Mask of the slices start <= z < stop; raises ValueError when they are not in the volume."""
-    if not 0 <= start < stop <= shape[0]:
-        raise ValueError(f"slices: expected 0 <= start < stop <= {shape[0]}, got start {start}, stop {stop}")
-    kept = np.zeros(shape, bool)
+def keep_slices(slices: int, start: int, stop: int) -> np.ndarray:
+    """Which slices are start <= z < stop, (z,) bool; raises ValueError when they are not in the volume."""
+    if not 0 <= start < stop <= slices:
+        raise ValueError(f"slices: expected 0 <= start < stop <= {slices}, got start {start}, stop {stop}")
+    kept = np.zeros(slices, bool)
     kept[start:stop] = True
     return kept

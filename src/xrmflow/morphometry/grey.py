@@ -1,12 +1,18 @@
 """Grey values: smoothing, thresholds, the greys of bone and soft tissue, blur, partial volumes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy import ndimage, special
 
+from xrmflow.arrays import Reader, as_float32
+from xrmflow.morphometry.components import Mask
 from xrmflow.morphometry.masks import dilated, eroded
+from xrmflow.morphometry.ranks import Parts, median, percentiles
+from xrmflow.morphometry.slabs import WHOLE, Workspace, loaded
 
 SUPPORT_SIGMAS = 3.0
 ENOUGH = 100
@@ -29,23 +35,30 @@ class Levels:
         return (grey - self.soft) / (self.bone - self.soft)
 
 
-def smooth(volume: np.ndarray, sigma_voxels: float) -> np.ndarray:
+def smooth(volume: Reader, sigma_voxels: float, *, work: Workspace = WHOLE) -> np.ndarray:
     """Gaussian filter with a support of 3 sigma, ends continued: (z, y, x) float32."""
-    volume = np.ascontiguousarray(volume, dtype=np.float32)
-    if sigma_voxels <= 0:
-        return volume
-    return ndimage.gaussian_filter(volume, sigma_voxels, mode="nearest", truncate=SUPPORT_SIGMAS)
+    volume = loaded(volume, np.float32, work=work)
+    reach = int(SUPPORT_SIGMAS * sigma_voxels + 0.5)
+    out = work.array(volume.shape, np.float32)
+    for slab in work.slabs(volume.shape):
+        around = as_float32(volume[slab.around(reach)])
+        if sigma_voxels > 0:
+            around = ndimage.gaussian_filter(around, sigma_voxels, mode="nearest", truncate=SUPPORT_SIGMAS)
+        out[slab.core] = around[slab.inner(reach)]
+    return out
 
 
-def otsu(volume: np.ndarray, *, bins: int = 512) -> float:
+def otsu(volume: np.ndarray, *, bins: int = 512, work: Workspace = WHOLE) -> float:
     """Threshold that maximises the variance between two classes (Otsu 1979), from a histogram without its 0.01 % tails.
 
     It follows the sample: where treatment changes the bone, it changes the threshold.
     """
-    low, high = np.percentile(volume, (0.01, 99.99))
+    low, high = percentiles(_selected(volume, _all_of(volume), 0, work), (0.01, 99.99))
     if not high > low:
         raise ValueError(f"volume: expected two kinds of grey for Otsu's threshold, got {low:.6g} everywhere")
-    counts, edges = np.histogram(volume, bins=bins, range=(low, high))
+    counts, edges = np.zeros(bins, np.int64), np.linspace(low, high, bins + 1)
+    for slab in work.slabs(volume.shape):
+        counts += np.histogram(volume[slab.core], bins=bins, range=(low, high))[0]
     centres = (edges[1:] + edges[:-1]) / 2
     below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
     mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
@@ -56,57 +69,98 @@ def otsu(volume: np.ndarray, *, bins: int = 512) -> float:
     return float(edges[1 + int(best.mean())])
 
 
-def midpoint(volume: np.ndarray, *, rounds: int = 3) -> float:
+def midpoint(volume: np.ndarray, *, rounds: int = 3, work: Workspace = WHOLE) -> float:
     """Threshold halfway between the greys of the two phases, which are measured away from their surface.
 
     Unlike Otsu's it does not move with the amount of bone, and a blurred flat surface stays where it is. It starts
     from Otsu's.
     """
-    level = otsu(volume)
-    everywhere = np.ones(volume.shape, bool)
+    level = otsu(volume, work=work)
     for _ in range(rounds):
-        level = phase_levels(volume, volume >= level, everywhere).at(0.5)
+        bone = partial(_at_least, volume, level)
+        level = _levels(volume, bone, lambda z, bone=bone: ~bone(z), work).at(0.5)
     return level
 
 
-def phase_levels(grey: np.ndarray, bone: np.ndarray, region: np.ndarray) -> Levels:
+def phase_levels(grey: np.ndarray, bone: np.ndarray, region: np.ndarray, *, work: Workspace = WHOLE) -> Levels:
     """Median greys of bone and of the rest of the region, away from the surface where there is enough away from it.
 
     Args:
         grey: (z, y, x) smoothed volume.
         bone: (z, y, x) bool, above the threshold.
         region: (z, y, x) bool, where to look; all of the volume is used where the region holds no soft tissue.
+        work: how much to look at at a time.
     """
-    if not bone.any() or bone.all():
-        raise ValueError(f"bone: expected a mask with and without bone, got {bone.mean():.0%} bone")
-    soft = region & ~bone
-    return Levels(_core_median(grey, bone & region), _core_median(grey, soft if soft.any() else ~bone))
+    soft = any((region[slab.core] & ~bone[slab.core]).any() for slab in work.slabs(grey.shape))
+    return _levels(
+        grey,
+        lambda z: bone[z] & region[z],
+        lambda z: region[z] & ~bone[z] if soft else ~bone[z],
+        work,
+    )
 
 
-def _core_median(grey: np.ndarray, mask: np.ndarray) -> float:
-    for depth in (2, 1):
-        core = eroded(mask, depth)
-        if np.count_nonzero(core) >= ENOUGH:
-            return float(np.median(grey[core]))
-    return float(np.median(grey[mask]))
+def _levels(grey: np.ndarray, bone: Mask, soft: Mask, work: Workspace) -> Levels:
+    found = [_core_median(grey, mask, work) for mask in (bone, soft)]
+    if None in found:
+        share = 0 if found[0] is None else 1
+        raise ValueError(f"bone: expected a mask with and without bone, got {share:.0%} bone")
+    return Levels(*found)  # type: ignore[arg-type]
 
 
-def edge_blur(grey: np.ndarray, bone: np.ndarray, levels: Levels) -> float:
+def _core_median(grey: np.ndarray, mask: Mask, work: Workspace) -> float | None:
+    """Median away from the mask's surface; None where the mask is empty."""
+    for depth, least in ((2, ENOUGH), (1, ENOUGH), (0, 1)):
+        found = median(_selected(grey, mask, depth, work), least=least)
+        if found is not None:
+            return found
+    return None
+
+
+def _selected(grey: np.ndarray, mask: Mask, depth: int, work: Workspace) -> Parts:
+    """Greys more than `depth` voxels inside a mask, slab by slab."""
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for slab in work.slabs(grey.shape):
+            yield grey[slab.core], eroded(mask(slab.around(depth)), depth)[slab.inner(depth)]
+
+    return parts
+
+
+def _at_least(volume: np.ndarray, level: float, z: slice) -> np.ndarray:
+    return volume[z] >= level
+
+
+def _all_of(volume: np.ndarray) -> Mask:
+    return lambda z: np.ones(volume[z].shape, bool)
+
+
+def edge_blur(grey: np.ndarray, bone: np.ndarray, levels: Levels, *, work: Workspace = WHOLE) -> float:
     """Standard deviation of the blur that the edges of bone show, voxels: scanner, voxel size and filters together.
 
     A blurred edge f = Phi(u / sigma) has the slope exp(-q^2/2) / (sigma sqrt(2 pi)) where f = Phi(q). The median of
     the sigma that solves it over the voxels beside the surface of the mask `bone` with f between 1/4 and 3/4.
     """
-    fraction = levels.fraction(grey)
-    beside = dilated(bone, 1) & ~eroded(bone, 1)
-    edge = np.nonzero(beside & (fraction > 0.25) & (fraction < 0.75))
-    if edge[0].size == 0:
-        return 0.0
-    slope = np.sqrt(sum(_difference(fraction, edge, axis) ** 2 for axis in range(3)))
-    q = special.ndtri(fraction[edge].astype(np.float64))
-    sigma = float(np.median(np.exp(-(q**2) / 2) / (np.sqrt(2 * np.pi) * np.maximum(slope, 1e-6))))
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for slab in work.slabs(grey.shape):
+            around = slab.around(1)
+            found = _edge_widths(levels.fraction(grey[around]), bone[around], slab.inner(1))
+            yield found, np.ones(found.shape, bool)
+
+    sigma = median(parts) or 0.0
     # A central difference averages the slope over two voxels.
     return float(np.sqrt(max(sigma**2 - DIFFERENCE_VARIANCE, 0.0)))
+
+
+def _edge_widths(fraction: np.ndarray, bone: np.ndarray, rows: slice) -> np.ndarray:
+    """Sigma as each voxel beside the surface in some slices has it: (voxel,)."""
+    beside = (dilated(bone, 1) & ~eroded(bone, 1) & (fraction > 0.25) & (fraction < 0.75))[rows]
+    z, y, x = np.nonzero(beside)
+    edge = (z + rows.start, y, x)
+    slope = np.sqrt(sum(_difference(fraction, edge, axis) ** 2 for axis in range(3)))
+    q = special.ndtri(fraction[edge].astype(np.float64))
+    return np.exp(-(q**2) / 2) / (np.sqrt(2 * np.pi) * np.maximum(slope, 1e-6))
 
 
 DIFFERENCE_VARIANCE = 0.25

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
+from numba import njit
 from scipy import ndimage
 
 from xrmflow.metrics.labels import BONE, LACUNA, OUTSIDE
+from xrmflow.morphometry.components import find_components
 from xrmflow.morphometry.masks import dilated
-from xrmflow.morphometry.pores import grow, moments, touches_ends
+from xrmflow.morphometry.moments import moments
+from xrmflow.morphometry.pores import grow, touches_ends
+from xrmflow.morphometry.slabs import WHOLE, Workspace
 
 RING = 2
 """Voxels of bone beyond a lacuna's blurred edge from which its surrounding bone's grey is taken."""
@@ -46,7 +49,9 @@ class Lacuna:
         return float(2 * (longest - middle) / (longest - shortest) - 1) if longest > shortest else 0.0
 
 
-def measure_lacunae(volume: np.ndarray, labels: np.ndarray, *, soft: float, blur_voxels: float) -> list[Lacuna]:
+def measure_lacunae(
+    volume: np.ndarray, labels: np.ndarray, *, soft: float, blur_voxels: float, work: Workspace = WHOLE
+) -> list[Lacuna]:
     """Measure the lacunae in a label volume, in raster order.
 
     Args:
@@ -54,37 +59,103 @@ def measure_lacunae(volume: np.ndarray, labels: np.ndarray, *, soft: float, blur
         labels: (z, y, x) uint8.
         soft: grey of soft tissue, taken for what fills a lacuna.
         blur_voxels: standard deviation of the blur of edges in `volume`.
+        work: how much to look at at a time.
     """
-    lacunae, count = cc3d.connected_components(labels == LACUNA, connectivity=6, return_N=True)
-    if count == 0:
+    found = find_components(lambda z: labels[z] == LACUNA, labels.shape, connectivity=6, work=work)
+    count = found.sizes.size
+    if count == 1:
         return []
-    lacunae = lacunae.astype(np.int32)
-    cut = touches_ends(lacunae, count + 1) | _touches_label(lacunae, labels == OUTSIDE, count + 1)
-    grey = grey_volumes(volume, lacunae, labels == BONE, soft=soft, reach=int(np.ceil(2.5 * blur_voxels)) + 1)
+    lacunae = work.array(labels.shape, np.int32)
+    for slab in work.slabs(labels.shape):
+        lacunae[slab.core] = found[slab.core]
+    names = np.arange(1, count)
+    sums = moments(lacunae, np.ones(count, bool), work=work)
+    cut = touches_ends(lacunae, count) | _touching_outside(lacunae, labels, count, work)
+    reach = int(np.ceil(2.5 * blur_voxels)) + 1
+    grey = grey_volumes(volume, lacunae, labels, soft=soft, reach=reach, last=sums.last, work=work)
     return [
-        Lacuna(centre, axes, size, float(grey[label]), bool(cut[label]))
-        for label, (centre, axes, size) in moments(lacunae).items()
+        Lacuna(centre, axes, int(sums.sizes[label]), float(grey[label]), bool(cut[label]))
+        for label, centre, axes in zip(names, sums.centres(names), sums.semi_axes(names), strict=True)
     ]
 
 
-def grey_volumes(volume: np.ndarray, lacunae: np.ndarray, bone: np.ndarray, *, soft: float, reach: int) -> np.ndarray:
+def grey_volumes(
+    volume: np.ndarray,
+    lacunae: np.ndarray,
+    labels: np.ndarray,
+    *,
+    soft: float,
+    reach: int,
+    last: np.ndarray,
+    work: Workspace = WHOLE,
+) -> np.ndarray:
     """Volume of each lacuna, voxels: sum of (bone - grey) / (bone - soft) over it and `reach` voxels of bone around it.
 
-    Blur spreads the sum and does not change it. The grey of bone is the median of a ring around. Returns (label,)
+    Blur spreads the sum and does not change it. The grey of bone is the median of a ring around. Returns (lacuna,)
     float64; NaN without a ring.
+
+    Args:
+        volume: (z, y, x) greys.
+        lacunae: (z, y, x) int32, their numbers.
+        labels: (z, y, x) uint8.
+        soft: grey of soft tissue.
+        reach: voxels.
+        last: (lacuna,) the highest slice of each.
+        work: how much to look at at a time.
     """
-    wide = grow(lacunae, bone, reach)
-    ring = np.where(wide > 0, 0, grow(wide, bone, RING))
-    names = np.arange(int(lacunae.max()) + 1)
-    present = np.isin(names, ring[ring > 0])
-    local = np.full(names.size, np.nan)
-    local[present] = ndimage.median(volume, ring, names[present])
-    sizes, sums = np.bincount(wide.ravel(), minlength=names.size), np.bincount(wide.ravel(), volume.ravel())
+    sizes, sums = np.zeros(last.size, np.int64), np.zeros(last.size)
+    local, ring_of = np.full(last.size, np.nan), _Rings(np.minimum(last + reach + RING, len(volume) - 1))
+    halo = reach + RING
+    for slab in work.slabs(volume.shape):
+        around, inner = slab.around(halo), slab.inner(halo)
+        bone = labels[around] == BONE
+        wide = grow(lacunae[around], bone, reach)
+        ring = np.where(wide > 0, 0, grow(wide, bone, RING))[inner]
+        values, wide = np.ascontiguousarray(volume[slab.core], np.float32), np.ascontiguousarray(wide[inner])
+        _add_up(wide, values, sizes, sums)
+        ring_of.add(ring[ring > 0], values[ring > 0])
+        ring_of.settle(local, slab.core.stop)
     return (local * sizes - sums) / (local - soft)
 
 
-def _touches_label(labels: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
+class _Rings:
+    """Greys of the rings that are not whole yet."""
+
+    def __init__(self, top: np.ndarray) -> None:
+        """`top` (lacuna,): the highest slice that each ring may reach."""
+        self._top = top
+        self._names, self._greys = np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+    def add(self, names: np.ndarray, greys: np.ndarray) -> None:
+        """Take in voxels of rings."""
+        self._names, self._greys = np.concatenate([self._names, names]), np.concatenate([self._greys, greys])
+
+    def settle(self, medians: np.ndarray, seen: int) -> None:
+        """Write the medians of the rings that end below slice `seen`, and forget these."""
+        whole = self._top[self._names] < seen
+        if whole.any():
+            names = np.unique(self._names[whole])
+            medians[names] = ndimage.median(self._greys[whole], self._names[whole], names)
+        self._names, self._greys = self._names[~whole], self._greys[~whole]
+
+
+@njit(cache=True, nogil=True)
+def _add_up(labels, values, sizes, sums):
+    """Voxels and sum of each label, voxel by voxel in raster order."""
+    nz, ny, nx = labels.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                n = labels[z, y, x]
+                sizes[n] += 1
+                sums[n] += values[z, y, x]
+
+
+def _touching_outside(lacunae: np.ndarray, labels: np.ndarray, count: int, work: Workspace) -> np.ndarray:
+    """Which lacunae have a face neighbour outside the volume of interest: (lacuna,) bool."""
     touching = np.zeros(count, bool)
-    touching[labels[dilated(other, 1)]] = True
+    for slab in work.slabs(labels.shape):
+        beside = dilated(labels[slab.around(1)] == OUTSIDE, 1)[slab.inner(1)]
+        touching[lacunae[slab.core][beside]] = True
     touching[0] = False
     return touching

@@ -1,14 +1,33 @@
 """Masks made smaller and larger by whole voxels."""
 
 import numpy as np
-from scipy import ndimage
 
 
 def eroded(mask: np.ndarray, voxels: int) -> np.ndarray:
     """What lies more than `voxels` face steps inside a mask; the ends of the volume do not count as its edge."""
-    return np.asarray(ndimage.binary_erosion(mask, iterations=voxels, border_value=1)) if voxels else mask
+    for _ in range(voxels):
+        inner = mask.copy()
+        for to, source in _face_steps(mask.ndim):
+            inner[to] &= mask[source]
+        mask = inner
+    return mask
 
 
 def dilated(mask: np.ndarray, voxels: int) -> np.ndarray:
     """What lies within `voxels` face steps of a mask."""
-    return np.asarray(ndimage.binary_dilation(mask, iterations=voxels)) if voxels else mask
+    for _ in range(voxels):
+        wider = mask.copy()
+        for to, source in _face_steps(mask.ndim):
+            wider[to] |= mask[source]
+        mask = wider
+    return mask
+
+
+def _face_steps(axes: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """For each face of a voxel: where to look from, and at what."""
+    steps = []
+    for axis in range(axes):
+        ahead, behind = [slice(None)] * axes, [slice(None)] * axes
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        steps += [(tuple(ahead), tuple(behind)), (tuple(behind), tuple(ahead))]
+    return steps

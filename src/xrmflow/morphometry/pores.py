@@ -5,16 +5,25 @@ and thin walls hold; they are then grown to the level halfway between bone and s
 measured.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
-import cc3d
 import edt
 import numpy as np
+from numba import njit
 from scipy import ndimage
 
+from xrmflow.arrays import blocks
+from xrmflow.morphometry.components import find_components, label_counts, looked_up
 from xrmflow.morphometry.grey import Levels
+from xrmflow.morphometry.moments import Moments, moments
+from xrmflow.morphometry.slabs import WHOLE, Workspace
 
 GROWTH_STEPS = 4
+TILE = 128
+"""Voxels: edge of the cubes in which the width of a pore is measured."""
 
 
 @dataclass(frozen=True)
@@ -39,71 +48,103 @@ class Gates:
     marrow_fraction: float
 
 
+NOISE, LACUNA, CANAL, OPEN = 0, 1, 2, 3
+
+
 @dataclass(frozen=True)
 class Pores:
-    """Masks (z, y, x) bool, and how many components each gate rejected."""
+    """What kind of pore each voxel belongs to, and how many components each gate rejected.
 
-    lacunae: np.ndarray
-    canals: np.ndarray
-    open: np.ndarray
+    Attributes:
+        kinds: (z, y, x) uint8: LACUNA, CANAL, OPEN (marrow, and pits in the outer surface), or NOISE (nothing).
+        counts: by the reason.
+    """
+
+    kinds: np.ndarray
     counts: dict[str, int]
 
 
-def find_pores(grey: np.ndarray, envelope: np.ndarray, levels: Levels, gates: Gates) -> Pores:
-    """Find lacunae and canals inside the envelope of a bone.
+def find_pores(
+    grey: np.ndarray, envelope: np.ndarray, levels: Levels, gates: Gates, *, work: Workspace = WHOLE
+) -> Pores:
+    """Find lacunae and canals inside the envelope of a bone; lacunae cut by the ends of the volume are included.
 
     Args:
         grey: (z, y, x) float32, smoothed.
         envelope: (z, y, x) bool, what lies inside the outer surface.
         levels: greys of bone and soft tissue.
         gates: what counts as a lacuna.
-
-    Returns:
-        lacunae (those cut by the ends of the volume included), canals, what is open (marrow, and pits in the outer
-        surface), and counts.
+        work: how much to look at at a time.
     """
-    shallow = envelope & (grey < levels.at(gates.level))
-    cores = cc3d.connected_components(envelope & (grey < levels.at(gates.seed_level)), connectivity=6)
-    pores = grow(cores.astype(np.int32), shallow)
-    kinds, counts = _classify(pores, envelope, gates)
-    counts["too_shallow"] = _count_at_least(shallow & (pores == 0), gates.least)
-    found = kinds[pores]
-    return Pores(found == LACUNA, found == CANAL, found == OPEN, counts)
+
+    def darker(level: float, z: slice) -> np.ndarray:
+        return envelope[z] & (grey[z] < levels.at(level))
+
+    pores, sizes = _grown_cores(darker, gates, grey.shape, work)
+    table, counts = _classify(pores, sizes, envelope, gates, work)
+    missed = find_components(lambda z: darker(gates.level, z) & (pores[z] == 0), grey.shape, connectivity=6, work=work)
+    counts["too_shallow"] = int(np.count_nonzero(missed.sizes[1:] >= gates.least))
+    kinds = work.array(grey.shape, np.uint8)
+    for slab in work.slabs(grey.shape):
+        kinds[slab.core] = looked_up(table, pores[slab.core])
+    return Pores(kinds, counts)
 
 
-NOISE, LACUNA, CANAL, OPEN = 0, 1, 2, 3
+def _grown_cores(
+    darker: Callable[[float, slice], np.ndarray], gates: Gates, shape: tuple[int, ...], work: Workspace
+) -> tuple[np.ndarray, np.ndarray]:
+    """Components of what is dark, grown into what is half as dark: (z, y, x) int32; and their sizes."""
+    cores = find_components(partial(darker, gates.seed_level), shape, connectivity=6, work=work)
+    pores, sizes = work.array(shape, np.int32), np.zeros(cores.sizes.size, np.int64)
+    for slab in work.slabs(shape):
+        around = slab.around(GROWTH_STEPS)
+        pores[slab.core] = grow(cores[around], darker(gates.level, around))[slab.inner(GROWTH_STEPS)]
+        sizes += label_counts(pores[slab.core], sizes.size)
+    return pores, sizes
 
 
 def grow(labels: np.ndarray, mask: np.ndarray, steps: int = GROWTH_STEPS) -> np.ndarray:
     """Grow labels by face neighbours into `mask`, at most `steps` voxels; where two meet the higher label wins."""
-    labels = labels.copy()
+    grown = labels.copy()
     for _ in range(steps):
-        grown = np.zeros_like(labels)
-        for axis in range(3):
-            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            for to, source in ((tuple(ahead), tuple(behind)), (tuple(behind), tuple(ahead))):
-                np.maximum(grown[to], labels[source], out=grown[to])
-        free = mask & (labels == 0) & (grown > 0)
-        if not free.any():
+        if not _grow_once(labels, mask, grown):
             break
-        labels[free] = grown[free]
-    return labels
+        labels = grown.copy()
+    return grown
 
 
-def _classify(pores: np.ndarray, envelope: np.ndarray, gates: Gates) -> tuple[np.ndarray, dict[str, int]]:
+@njit(cache=True, nogil=True)
+def _grow_once(labels, mask, grown):
+    """Write the highest label beside each free voxel of the mask to `grown`, and return whether there was any."""
+    nz, ny, nx = labels.shape
+    news = False
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if labels[z, y, x] != 0 or not mask[z, y, x]:
+                    continue
+                best = max(labels[max(z - 1, 0), y, x], labels[min(z + 1, nz - 1), y, x])
+                best = max(best, labels[z, max(y - 1, 0), x], labels[z, min(y + 1, ny - 1), x])
+                best = max(best, labels[z, y, max(x - 1, 0)], labels[z, y, min(x + 1, nx - 1)])
+                if best > 0:
+                    grown[z, y, x] = best
+                    news = True
+    return news
+
+
+def _classify(
+    pores: np.ndarray, sizes: np.ndarray, envelope: np.ndarray, gates: Gates, work: Workspace
+) -> tuple[np.ndarray, dict[str, int]]:
     """Kind of each label, (label,) uint8, and how many of each."""
-    sizes = np.bincount(pores.ravel())
+    total = sum(int(np.count_nonzero(envelope[slab.core])) for slab in work.slabs(pores.shape))
     sizes[0] = 0
-    kinds = np.full(sizes.size, LACUNA, np.uint8)
     small, large = sizes < gates.least, sizes > gates.most
     fit = ~small & ~large
-    elongated = fit & (_elongation(np.where(fit[pores], pores, 0), sizes.size) > gates.elongation)
-    pits = ~small & touches_outside(pores, envelope, sizes.size)
-    marrow = large & (sizes >= gates.marrow_fraction * np.count_nonzero(envelope))
-    boxes = ndimage.find_objects(pores)
-    for label in np.flatnonzero(large & ~marrow & ~pits):
-        marrow[label] = _width(pores, int(label), boxes[label - 1]) > gates.canal_width
+    elongated = fit & (_elongation(moments(pores, fit, work=work)) > gates.elongation)
+    pits = ~small & _touching_outside(pores, envelope, sizes.size, work)
+    marrow = large & (sizes >= gates.marrow_fraction * total)
+    marrow |= _wider(pores, large & ~marrow & ~pits, gates.canal_width, work)
+    kinds = np.full(sizes.size, LACUNA, np.uint8)
     kinds[large | elongated] = CANAL
     kinds[pits | marrow] = OPEN
     kinds[small] = NOISE
@@ -117,41 +158,34 @@ def _classify(pores: np.ndarray, envelope: np.ndarray, gates: Gates) -> tuple[np
     }
 
 
-def _elongation(labels: np.ndarray, count: int) -> np.ndarray:
+def _elongation(found: Moments) -> np.ndarray:
     """Longest over middle axis of each label; 0 for labels without voxels."""
-    ratio = np.zeros(count)
-    for label, (_, axes, _) in moments(labels).items():
-        ratio[label] = axes[0] / axes[1]
+    ratio = np.zeros(found.sizes.size)
+    known = np.flatnonzero(found.sizes)
+    axes = found.semi_axes(known)
+    ratio[known] = axes[:, 0] / axes[:, 1]
     return ratio
 
 
-def moments(labels: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
-    """Centroid (z, y, x), semi-axes (longest first) and voxels of each label above 0.
-
-    The semi-axes are those of the ellipsoid with the same second moments, sqrt(5 eigenvalue), each voxel counted as a
-    cube.
-    """
-    places = np.nonzero(labels)
-    _, index, sizes = np.unique(labels[places], return_inverse=True, return_counts=True)
-    names = np.unique(labels[places])
-    centre = np.stack([np.bincount(index, p) / sizes for p in places], axis=-1)
-    offset = [p - centre[index, axis] for axis, p in enumerate(places)]
-    second = np.empty((names.size, 3, 3))
-    for a in range(3):
-        for b in range(3):
-            second[:, a, b] = np.bincount(index, offset[a] * offset[b]) / sizes + (a == b) / 12
-    axes = np.sqrt(5 * np.linalg.eigvalsh(second)[:, ::-1])
-    return {int(name): (centre[n], axes[n], int(sizes[n])) for n, name in enumerate(names)}
+def _touching_outside(labels: np.ndarray, region: np.ndarray, count: int, work: Workspace) -> np.ndarray:
+    touching = np.zeros(count, bool)
+    for slab in work.slabs(labels.shape):
+        touching |= touches_outside(labels[slab.core], region[slab.core], count)
+    return touching
 
 
 def touches_outside(labels: np.ndarray, region: np.ndarray, count: int) -> np.ndarray:
     """Which labels have a face neighbour in their slice that is outside the region or the volume: (count,) bool."""
-    padded = np.pad(region, ((0, 0), (1, 1), (1, 1)))
-    enclosed = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
     touching = np.zeros(count, bool)
-    touching[labels[region & ~enclosed]] = True
+    touching[labels[region & beside_in_slice(~region)]] = True
     touching[0] = False
     return touching
+
+
+def beside_in_slice(mask: np.ndarray) -> np.ndarray:
+    """What has a face neighbour in its slice that is in a mask or outside the volume: (z, y, x) bool."""
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    return padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
 
 
 def touches_ends(labels: np.ndarray, count: int) -> np.ndarray:
@@ -162,12 +196,53 @@ def touches_ends(labels: np.ndarray, count: int) -> np.ndarray:
     return touching
 
 
-def _width(labels: np.ndarray, label: int, box: tuple[slice, ...]) -> float:
-    """Diameter, voxels, of the largest ball in one label, which lies in `box`; at the ends of the volume it goes on."""
-    ends = (int(box[0].start > 0), int(box[0].stop < labels.shape[0]))
-    return 2 * float(edt.edt(np.pad(labels[box] == label, (ends, (1, 1), (1, 1))), black_border=False).max())
+def _wider(labels: np.ndarray, candidates: np.ndarray, width: float, work: Workspace) -> np.ndarray:
+    """Which of the candidates (label,) hold a ball of more than a diameter, voxels."""
+    wider = np.zeros(candidates.size, bool)
+    for label, box in _boxes(labels, np.flatnonzero(candidates), work).items():
+        wider[label] = any(_holds_ball(labels, label, tile, width) for tile in product(*(_tiles(b) for b in box)))
+        work.scratch.release()
+    return wider
 
 
-def _count_at_least(mask: np.ndarray, least: float) -> int:
-    components = cc3d.connected_components(mask, connectivity=6)
-    return int(np.count_nonzero(np.bincount(components.ravel())[1:] >= least))
+def _boxes(labels: np.ndarray, wanted: np.ndarray, work: Workspace) -> dict[int, tuple[slice, ...]]:
+    """The smallest box around each of some labels."""
+    boxes: dict[int, tuple[slice, ...]] = {}
+    if not wanted.size:
+        return boxes
+    table = np.zeros(int(wanted.max()) + 1, np.int32)
+    table[wanted] = np.arange(1, wanted.size + 1)
+    for slab in work.slabs(labels.shape):
+        here = labels[slab.core]
+        numbers = looked_up(table, np.where(here < table.size, here, 0))
+        for label, box in zip(wanted, ndimage.find_objects(numbers, wanted.size), strict=True):
+            if box is not None:
+                z = slice(box[0].start + slab.core.start, box[0].stop + slab.core.start)
+                boxes[int(label)] = _union(boxes.get(int(label)), (z, box[1], box[2]))
+    return boxes
+
+
+def _union(first: tuple[slice, ...] | None, second: tuple[slice, ...]) -> tuple[slice, ...]:
+    if first is None:
+        return second
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
+
+
+def _tiles(part: slice) -> list[slice]:
+    """A range cut into pieces."""
+    return [slice(part.start + b.start, part.start + b.stop) for b in blocks(part.stop - part.start, TILE)]
+
+
+def _holds_ball(labels: np.ndarray, label: int, tile: tuple[slice, ...], width: float) -> bool:
+    """Whether a ball of more than a diameter fits into a label with its centre in a tile.
+
+    At the ends of the volume the label goes on, at its sides it does not. The distance is right as far as the ball
+    reaches, which is all that is asked.
+    """
+    if not (labels[tile] == label).any():
+        return False
+    reach = int(np.ceil(width / 2)) + 1
+    around = tuple(slice(max(t.start - reach, 0), t.stop + reach) for t in tile)
+    inner = tuple(slice(t.start - a.start, t.stop - a.start) for t, a in zip(tile, around, strict=True))
+    depth = edt.edt(np.pad(labels[around] == label, ((0, 0), (1, 1), (1, 1))), black_border=False)[:, 1:-1, 1:-1]
+    return bool(2 * depth[inner].max() > width)

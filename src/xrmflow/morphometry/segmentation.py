@@ -3,15 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import cc3d
 import numpy as np
 
+from xrmflow.arrays import Reader
 from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
+from xrmflow.morphometry import pores as pore_kinds
+from xrmflow.morphometry.components import Mask, find_components
 from xrmflow.morphometry.envelope import keep_slices, periosteal_envelope
 from xrmflow.morphometry.grey import Levels, edge_blur, midpoint, otsu, phase_levels, smooth
-from xrmflow.morphometry.pores import Gates, Pores, find_pores
+from xrmflow.morphometry.pores import Gates, Pores, beside_in_slice, find_pores
 from xrmflow.morphometry.scale import Scale
+from xrmflow.morphometry.slabs import WHOLE, Needs, Workspace
 
+NEEDS = Needs(volume_bytes=15, slab_bytes=25, halo_bytes=100)
+"""Measured on phantoms of 256 x 256 x 256 to 512 x 512 x 512 voxels."""
 Method = Literal["midpoint", "otsu", "attenuation_per_cm", "attenuation_per_mm", "density_mgha_per_cm3", "grey"]
 Note = dict[str, str]
 
@@ -92,53 +97,71 @@ class Segmentation:
     record: dict[str, Any]
 
 
-def segment(volume: np.ndarray, *, scale: Scale, recipe: Recipe, mask: np.ndarray | None = None) -> Segmentation:
+def segment(
+    volume: Reader, *, scale: Scale, recipe: Recipe, mask: Reader | None = None, work: Workspace = WHOLE
+) -> Segmentation:
     """Label bone, marrow and soft tissue, lacunae and canals.
 
     Args:
         volume: (z, y, x) attenuation, 1/mm (1/voxel when the scale is not calibrated).
         scale: voxel size.
         recipe: settings.
-        mask: (z, y, x) bool, volume of interest on top of the recipe's; None for none.
+        mask: (z, y, x), above 0 inside the volume of interest, on top of the recipe's; None for none.
+        work: how much to look at at a time; the labels do not depend on it.
 
     Raises:
         ValueError: a mask of another shape, slices outside the volume, a threshold that leaves no bone or nothing but
             bone, a density or attenuation threshold for data without a voxel size.
     """
-    if volume.ndim != 3:
+    if len(volume.shape) != 3:
         raise ValueError(f"volume: expected (z, y, x), got shape {volume.shape}")
     if mask is not None and mask.shape != volume.shape:
         raise ValueError(f"voi mask: expected the shape of the volume {volume.shape}, got {mask.shape}")
-    grey = smooth(volume, recipe.sigma(scale))
-    level = threshold_grey(grey, scale=scale, recipe=recipe)
-    bone, specks = drop_specks(grey >= level, scale.voxels(recipe.least_bone_um3, recipe.least_bone_voxels, 3))
-    if not bone.any():
-        raise ValueError(
-            f"threshold: expected some bone above {level:.6g} {_unit(scale)}, got none; the volume reaches "
-            f"{grey.max():.6g}"
-        )
-    envelope = np.ones(bone.shape, bool)
-    if recipe.voi == "periosteal":
-        envelope = periosteal_envelope(
-            bone, closing_voxels=scale.voxels(recipe.closing_um, recipe.closing_voxels), least_part=recipe.least_part
-        )
-    levels = phase_levels(grey, bone, envelope)
-    pores = find_pores(grey, envelope, levels, recipe.gates(scale)) if recipe.lacunae else None
-    context = _label(bone, envelope, pores)
-    labels = _cut(context, recipe, mask)
-    record = _record(recipe, scale, level, levels, edge_blur(grey, bone, levels), labels)
+    grey = smooth(volume, recipe.sigma(scale), work=work)
+    level = threshold_grey(grey, scale=scale, recipe=recipe, work=work)
+    bone, specks = _bone(grey, level, scale, recipe, work)
+    envelope = _envelope(bone, scale, recipe, work)
+    levels = phase_levels(grey, bone, envelope, work=work)
+    pores = find_pores(grey, envelope, levels, recipe.gates(scale), work=work) if recipe.lacunae else None
+    context = _label(bone, envelope, pores, work)
+    labels = _cut(context, recipe, mask, work)
+    blur = edge_blur(grey, bone, levels, work=work)
+    record = _record(recipe, scale, level, levels, blur) | _extent(labels, work)
     counts = {"bone_specks_removed": specks} | (pores.counts if pores else {})
     notes = _notes(recipe, scale, labels, levels, level, mask)
     return Segmentation(labels, context, record | {"components": counts, "notes": notes})
 
 
-def threshold_grey(grey: np.ndarray, *, scale: Scale, recipe: Recipe) -> float:
+def _bone(grey: np.ndarray, level: float, scale: Scale, recipe: Recipe, work: Workspace) -> tuple[np.ndarray, int]:
+    """What reaches the threshold, without specks, and how many these were."""
+    least = scale.voxels(recipe.least_bone_um3, recipe.least_bone_voxels, 3)
+    bone, specks = drop_specks(lambda z: grey[z] >= level, grey.shape, least, work=work)
+    if not any(bone[slab.core].any() for slab in work.slabs(grey.shape)):
+        most = max(float(grey[slab.core].max()) for slab in work.slabs(grey.shape))
+        raise ValueError(
+            f"threshold: expected some bone above {level:.6g} {_unit(scale)}, got none; the volume reaches {most:.6g}"
+        )
+    return bone, specks
+
+
+def _envelope(bone: np.ndarray, scale: Scale, recipe: Recipe, work: Workspace) -> np.ndarray:
+    """The volume of interest before it is cut."""
+    if recipe.voi == "periosteal":
+        closing = scale.voxels(recipe.closing_um, recipe.closing_voxels)
+        return periosteal_envelope(bone, closing_voxels=closing, least_part=recipe.least_part, work=work)
+    envelope = work.array(bone.shape, np.bool_)
+    for slab in work.slabs(bone.shape):
+        envelope[slab.core] = True
+    return envelope
+
+
+def threshold_grey(grey: np.ndarray, *, scale: Scale, recipe: Recipe, work: Workspace = WHOLE) -> float:
     """The threshold in the units of the volume (1/mm, or 1/voxel)."""
     value = recipe.threshold
     if recipe.method == "otsu":
-        return otsu(grey)
+        return otsu(grey, work=work)
     if recipe.method == "midpoint":
-        return midpoint(grey)
+        return midpoint(grey, work=work)
     if value is None:
         raise ValueError(f"threshold: expected a number for threshold_method {recipe.method}, got none")
     if recipe.method == "grey":
@@ -154,13 +177,15 @@ def threshold_grey(grey: np.ndarray, *, scale: Scale, recipe: Recipe) -> float:
     return value if recipe.method == "attenuation_per_mm" else value / 10
 
 
-def drop_specks(bone: np.ndarray, least: float) -> tuple[np.ndarray, int]:
+def drop_specks(bone: Mask, shape: tuple[int, ...], least: float, *, work: Workspace = WHOLE) -> tuple[np.ndarray, int]:
     """Bone without its components (26-connected) of fewer than `least` voxels, and how many there were."""
-    components, count = cc3d.connected_components(bone, connectivity=26, return_N=True)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    small = sizes < least
-    small[0] = True
-    return ~small[components], int(np.count_nonzero(small)) - 1
+    parts = find_components(bone, shape, connectivity=26, work=work)
+    kept = parts.sizes >= least
+    kept[0] = False
+    left = work.array(shape, np.bool_)
+    for slab in work.slabs(shape):
+        left[slab.core] = parts.having(kept, slab.core)
+    return left, int(np.count_nonzero(~kept)) - 1
 
 
 def _calibration_line(recipe: Recipe) -> tuple[float, float]:
@@ -173,48 +198,59 @@ def _calibration_line(recipe: Recipe) -> tuple[float, float]:
     return slope, intercept
 
 
-def _label(bone: np.ndarray, envelope: np.ndarray, pores: Pores | None) -> np.ndarray:
+def _label(bone: np.ndarray, envelope: np.ndarray, pores: Pores | None, work: Workspace) -> np.ndarray:
     """Labels of everything inside the envelope; holes in bone that are no pores are bone."""
-    labels = envelope.astype(np.uint8)
-    labels[envelope & bone] = BONE
-    if pores is None:
-        return labels
-    labels[pores.lacunae], labels[pores.canals] = LACUNA, CANAL
-    labels[_noise_holes(labels, pores.open)] = BONE
+    labels = work.array(bone.shape, np.uint8)
+    for slab in work.slabs(bone.shape):
+        z = slab.core
+        labels[z] = np.where(envelope[z] & bone[z], np.uint8(BONE), envelope[z].view(np.uint8))
+        if pores is not None:
+            for kind, label in ((pore_kinds.LACUNA, LACUNA), (pore_kinds.CANAL, CANAL)):
+                labels[z][pores.kinds[z] == kind] = label
+    if pores is not None:
+        _fill_noise_holes(labels, pores.kinds, work)
     return labels
 
 
-def _noise_holes(labels: np.ndarray, marrow: np.ndarray) -> np.ndarray:
-    """What is darker than bone but has no way to marrow, to a pit, or to the outside within its slice."""
-    components = cc3d.connected_components(labels == MARROW, connectivity=6)
-    reached = np.zeros(int(components.max()) + 1, bool)
-    reached[components[marrow]] = True
-    outside = np.pad(labels == OUTSIDE, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    beside = outside[:, :-2, 1:-1] | outside[:, 2:, 1:-1] | outside[:, 1:-1, :-2] | outside[:, 1:-1, 2:]
-    reached[components[beside]] = True
-    reached[0] = True
-    return ~reached[components]
+def _fill_noise_holes(labels: np.ndarray, kinds: np.ndarray, work: Workspace) -> None:
+    """Make bone of what is darker but has no way to marrow, to a pit, or to the outside within its slice."""
+    holes = find_components(lambda z: labels[z] == MARROW, labels.shape, connectivity=6, work=work)
+    noise = np.ones(holes.sizes.size, bool)
+    noise[0] = False
+    for slab in work.slabs(labels.shape):
+        z = slab.core
+        noise[holes[z][(kinds[z] == pore_kinds.OPEN) | beside_in_slice(labels[z] == OUTSIDE)]] = False
+    for slab in work.slabs(labels.shape):
+        labels[slab.core][holes.having(noise, slab.core)] = BONE
 
 
-def _cut(context: np.ndarray, recipe: Recipe, mask: np.ndarray | None) -> np.ndarray:
-    labels = context.copy()
-    if recipe.voi_start is not None or recipe.voi_stop is not None:
-        stop = context.shape[0] if recipe.voi_stop is None else recipe.voi_stop
-        labels[~keep_slices(context.shape, recipe.voi_start or 0, stop)] = OUTSIDE
-    if mask is not None:
-        labels[~mask] = OUTSIDE
-    if not (labels > OUTSIDE).any():
+def _cut(context: np.ndarray, recipe: Recipe, mask: Reader | None, work: Workspace) -> np.ndarray:
+    """Labels of the volume of interest: slices and mask."""
+    start = recipe.voi_start or 0
+    stop = context.shape[0] if recipe.voi_stop is None else recipe.voi_stop
+    kept = keep_slices(context.shape[0], start, stop)
+    labels = work.array(context.shape, np.uint8)
+    for slab in work.slabs(context.shape):
+        z = slab.core
+        inside = kept[z, None, None] if mask is None else kept[z, None, None] & (np.asarray(mask[z]) > 0)
+        labels[z] = np.where(inside, context[z], np.uint8(OUTSIDE))
+    return labels
+
+
+def _extent(labels: np.ndarray, work: Workspace) -> dict[str, Any]:
+    """How many voxels are in the volume of interest, and its first slice and the one after its last."""
+    counts = np.concatenate([np.count_nonzero(labels[slab.core], axis=(1, 2)) for slab in work.slabs(labels.shape)])
+    if not counts.any():
         raise ValueError("voi: expected at least one voxel of the sample, got none; widen the slices or check the mask")
-    return labels
+    first, last = np.flatnonzero(counts)[[0, -1]]
+    return {"voi_voxels": int(counts.sum()), "voi_slices": [int(first), int(last) + 1]}
 
 
 def _unit(scale: Scale) -> str:
     return "1/mm" if scale.calibrated else "1/voxel"
 
 
-def _record(
-    recipe: Recipe, scale: Scale, level: float, levels: Levels, blur: float, labels: np.ndarray
-) -> dict[str, Any]:
+def _record(recipe: Recipe, scale: Scale, level: float, levels: Levels, blur: float) -> dict[str, Any]:
     """Thresholds and greys in every unit that is known, filter, gates; JSON-ready."""
     grey_unit = "per_mm" if scale.calibrated else "per_voxel"
     record: dict[str, Any] = {f"threshold_{grey_unit}": level}
@@ -233,14 +269,12 @@ def _record(
         "sigma_um": sigma * scale.um if scale.calibrated else None,
         "edge_blur_voxels": blur,
         "voi": recipe.voi,
-        "voi_voxels": int(np.count_nonzero(labels)),
-        "voi_slices": [int(n) for n in np.flatnonzero(labels.any(axis=(1, 2)))[[0, -1]] + (0, 1)],
         "gates_voxels": asdict(recipe.gates(scale)) if recipe.lacunae else None,
     }
 
 
 def _notes(
-    recipe: Recipe, scale: Scale, labels: np.ndarray, levels: Levels, level: float, mask: np.ndarray | None
+    recipe: Recipe, scale: Scale, labels: np.ndarray, levels: Levels, level: float, mask: Reader | None
 ) -> list[Note]:
     """What a reader of the numbers must know."""
     return [
@@ -249,7 +283,7 @@ def _notes(
     ]
 
 
-def _voi_notes(recipe: Recipe, labels: np.ndarray, mask: np.ndarray | None) -> list[tuple[str, str]]:
+def _voi_notes(recipe: Recipe, labels: np.ndarray, mask: Reader | None) -> list[tuple[str, str]]:
     notes = []
     if recipe.voi == "periosteal":
         notes.append(

@@ -6,16 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
+from xrmflow.arrays import Reader, blocks
 from xrmflow.config.segment import SegmentSection
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.manifest import store_folder
 from xrmflow.io.provenance import provenance
+from xrmflow.io.scratch import workspace
 from xrmflow.io.stores import Volume, create_volume, open_volume
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.segmentation import Recipe, segment
+from xrmflow.morphometry.segmentation import NEEDS, Recipe, segment
+from xrmflow.morphometry.slabs import written
 
 logger = logging.getLogger(__name__)
-NOT_IN_RECIPE = {"threshold_method", "voi_start_slice", "voi_stop_slice", "voi_start_mm", "voi_stop_mm", "voi_mask"}
+NOT_IN_RECIPE = {"threshold_method", "voi_mask", "memory_gb"} | {
+    f"voi_{end}_{unit}" for end in ("start", "stop") for unit in ("slice", "mm")
+}
 
 
 def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
@@ -23,14 +29,15 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
     source = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
     scale = Scale(source.grid.voxel_mm, source.calibrated)
     recipe, mask = _recipe(params, source), _mask(params, source)
+    work = workspace(store_folder(bone).parent, source.grid.shape, memory_gb=params.memory_gb, needs=NEEDS)
     try:
-        result = segment(np.asarray(source.data[...]), scale=scale, recipe=recipe, mask=mask)
+        result = segment(source.data, scale=scale, recipe=recipe, mask=mask, work=work)
     except ValueError as error:
         raise SettingsError(f"segment: {error}") from error
     for note in result.record["notes"]:
         logger.info("%s: %s", note["severity"], note["text"])
     if mask is not None:
-        result.record["voi_mask_sha256"] = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+        result.record["voi_mask_sha256"] = _fingerprint(mask)
     traced = provenance(stage="segment", params=params, inputs={"volume": volume, "voi_mask": params.voi_mask})
     with create_volume(
         bone,
@@ -40,8 +47,8 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
         provenance=traced,
         segmentation=result.record,
     ) as store:
-        store["data"] = result.labels
-        store["context"] = result.context
+        written(result.labels, store.add("data", result.labels.shape, np.uint8), work=work)
+        written(result.context, store.add("context", result.context.shape, np.uint8), work=work)
 
 
 def _recipe(params: SegmentSection, source: Volume) -> Recipe:
@@ -66,23 +73,32 @@ def _own_index(index: int | None, source: Volume) -> int | None:
     return source.grid.index_from(grid.face_mm(index))
 
 
-def _mask(params: SegmentSection, source: Volume) -> np.ndarray | None:
+def _mask(params: SegmentSection, source: Volume) -> Reader | None:
     """The volume of interest drawn by hand, from a label store, a TIFF stack or a numpy file."""
     if params.voi_mask is None:
         return None
     path = Path(params.voi_mask.format(scan=scan_of(source.path)))
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False) > 0
+            return np.load(path, allow_pickle=False, mmap_mode="r")
         if path.suffix in (".tif", ".tiff"):
             import tifffile
 
-            return tifffile.imread(path) > 0
-        return np.asarray(open_volume(path, "label").data[...]) > 0
+            return tifffile.imread(path)
+        return open_volume(path, "label").data
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError(
             f"segment.voi_mask: expected a mask in {path}, got {error}; write it as .tif or .npy"
         ) from error
+
+
+def _fingerprint(mask: Reader) -> str:
+    """SHA-256 of a mask's voxels as bits."""
+    digest = hashlib.sha256()
+    # Eight slices always fill whole bytes.
+    for z in blocks(mask.shape[0], 8):
+        digest.update(np.packbits(np.asarray(mask[z]) > 0).tobytes())
+    return digest.hexdigest()
 
 
 def scan_of(volume: Path) -> str:

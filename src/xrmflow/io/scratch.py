@@ -1,0 +1,75 @@
+"""Arrays on a disk for intermediate results that do not fit into memory."""
+
+import math
+import mmap
+import os
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xrmflow.arrays import InMemory
+from xrmflow.errors import SettingsError, StoreError
+from xrmflow.morphometry.slabs import MANY_SLICES, SLAB_VOXELS, Needs, Workspace
+
+
+class OnDisk:
+    """A `Scratch` of files without a name, mapped into memory: they are gone with the process, even a killed one.
+
+    What has been touched stays in memory until `release`; the system may write it to the disk and forget it any time.
+
+    Args:
+        folder: on a disk with room for them; not one that lies in memory itself.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of zeros; raises StoreError when the disk is full."""
+        size = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            try:
+                # Without its blocks set aside, a full disk would end the process at some later write.
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise StoreError(
+                    f"{self._folder}: expected {size / 1e9:.3g} GB of room for intermediate results, got {error}; "
+                    "free some, or raise memory_gb"
+                ) from error
+            mapped = mmap.mmap(file.fileno(), size)
+        self._maps.add(mapped)
+        return np.frombuffer(mapped, dtype, count=int(np.prod(shape))).reshape(shape)
+
+    def release(self) -> None:
+        """Give back the memory that touched parts take."""
+        for mapped in list(self._maps):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def workspace(folder: Path, shape: tuple[int, ...], *, memory_gb: float, needs: Needs) -> Workspace:
+    """Where work on a volume keeps its arrays: in memory, or, where they do not fit, in files.
+
+    Args:
+        folder: for the files, on a disk; made if it does not exist.
+        shape: of the volume.
+        memory_gb: for arrays, 1e9 bytes.
+        needs: what the work takes.
+
+    Raises:
+        SettingsError: slabs of a single slice take more.
+    """
+    enough = max(SLAB_VOXELS, MANY_SLICES * math.prod(shape[1:]))
+    within = needs.slab_voxels(shape, memory_gb, on_disk=False)
+    if within >= min(enough, math.prod(shape)):
+        return Workspace(InMemory(), enough)
+    if memory_gb < needs.least_gb(shape):
+        raise SettingsError(
+            f"memory_gb: expected at least {needs.least_gb(shape):.2g} for slices of {shape[1]} x {shape[2]} voxels, "
+            f"got {memory_gb:g}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return Workspace(OnDisk(folder), min(needs.slab_voxels(shape, memory_gb, on_disk=True), enough))
