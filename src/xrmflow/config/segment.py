@@ -135,8 +135,8 @@ class SegmentSection(Section):
         default=4.0,
         gt=0,
         le=10_000,
-        description="Memory for arrays, 1e9 bytes, beside the program's own; of volumes that need more (15 bytes a voxel) "
-        "some slices at a time are held, and the rest lies on the disk of the results meanwhile.",
+        description="Memory for arrays, 1e9 bytes, beside the program's own; of volumes that need more (15 bytes a "
+        "voxel) some slices at a time are held, and the rest lies on the disk of the results meanwhile.",
     )
 
     @model_validator(mode="after")
