@@ -43,12 +43,16 @@ def run(record, projections, **options):
     added, weights = missing_columns(geometry), view_weights(geometry)
 
     def filtered(block, views, rows):
-        seen = geometry.with_views(views).with_rows(rows)
-        return filter_views(block, seen, weights[views], window="hann", truncation_px=2, added=added)
+        return filter_views(
+            block, geometry.with_views(views), weights[views], rows=rows, window="hann", truncation_px=2, added=added
+        )
 
     volume = np.full(grid.shape, np.nan, np.float32)
     wide, device = geometry.widened(*added), torch.device("cpu")
-    fdk_gpu.fdk_slabs(projections, volume, wide, grid, filtered=filtered, device=device, tiling=ONE, **options)
+    slices = slice(0, grid.shape[0])
+    fdk_gpu.fdk_slabs(
+        projections, volume, wide, grid, slices=slices, filtered=filtered, device=device, tiling=ONE, **options
+    )
     return volume, fdk(torch.from_numpy(projections), geometry, grid, window="hann", truncation_px=2).numpy()
 
 

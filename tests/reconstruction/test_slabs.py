@@ -60,37 +60,56 @@ def plan_of(record, grid, megabytes):
     return slabs.plan_slabs(matrices, grid, detector=(record.rows, record.cols), memory_bytes=megabytes * 1e6)
 
 
+TURNED = [{}, {"roll_deg": 0.5, "tilt_deg": 0.5}, {"roll_deg": 180.0}, {"roll_deg": 3.0, "tilt_deg": 5.0}]
+
+
 @pytest.mark.usefixtures("no_runtime")
-@pytest.mark.parametrize("turned", [{}, {"roll_deg": 0.5, "tilt_deg": 0.5}, {"roll_deg": 180.0}], ids=str)
-@pytest.mark.parametrize("megabytes", [100.0, 1.2, 0.1])
-def test_any_budget_gives_the_same_voxels(turned, megabytes):
-    record = acquisition(**turned)
+@pytest.mark.parametrize("beam", ["cone", "parallel"])
+@pytest.mark.parametrize("turned", TURNED, ids=str)
+def test_any_budget_and_any_cut_give_the_same_bits(turned, beam):
+    """All at once in memory = large budget = budgets that make slabs, held and not held = slices asked for alone."""
+    record = acquisition(beam, rows=150, **turned)
     geometry, grid, projections = scan_geometry(record), natural_grid(record), random(record)
-    expected = fdk(projections, geometry, grid, window="hann", truncation_px=4).numpy()
-    volume = np.full(grid.shape, np.nan, np.float32)
-    fdk_slabs(projections.numpy(), volume, geometry, grid, window="hann", truncation_px=4, memory_gb=megabytes / 1e3)
-    np.testing.assert_allclose(volume, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
+    options: dict = {"window": "hann", "truncation_px": 4}
+    expected = fdk(projections, geometry, grid, **options).numpy()
+    for megabytes in (100.0, 5.3, 5.04 if beam == "cone" else 4.4):
+        volume = np.full(grid.shape, np.nan, np.float32)
+        fdk_slabs(projections.numpy(), volume, geometry, grid, memory_gb=megabytes / 1e3, **options)
+        np.testing.assert_array_equal(volume, expected)
+    parts = np.full(grid.shape, np.nan, np.float32)
+    for slices in (slice(64, None), slice(0, 64)):
+        fdk_slabs(projections.numpy(), parts, geometry, grid, slices=slices, **options)
+    np.testing.assert_array_equal(parts, expected)
+
+
+def test_slices_begin_where_slabs_do():
+    record = acquisition(rows=4)
+    grid = natural_grid(record)
+    for slices in (slice(1, 4), slice(2, 2), slice(0, 4, 2), slice(64, None)):
+        with pytest.raises(ValueError, match="slices: expected some of 4 from a multiple of 64 on"):
+            fdk_slabs(
+                random(record).numpy(), np.empty(grid.shape, np.float32), scan_geometry(record), grid, slices=slices
+            )
 
 
 @pytest.mark.usefixtures("no_runtime")
 def test_smaller_budgets_make_more_slabs_and_never_exceed_themselves():
-    record = acquisition()
-    plans = {megabytes: plan_of(record, natural_grid(record), megabytes) for megabytes in (100.0, 2.6, 1.2, 0.4, 0.1)}
-    assert len(plans[100.0].slabs) == 1
-    assert len(plans[0.1].slabs) == 12
+    record = acquisition(rows=150)
+    plans = {megabytes: plan_of(record, natural_grid(record), megabytes) for megabytes in (100.0, 5.0, 4.4)}
+    assert [len(plan.slabs) for plan in plans.values()] == [1, 3, 3]
     assert all(plan.total_bytes <= megabytes * 1e6 for megabytes, plan in plans.items())
-    assert [plan.hold for plan in plans.values()] == [True, True, True, False, False]
+    assert [plan.hold for plan in plans.values()] == [True, True, False]
 
 
 @pytest.mark.usefixtures("no_runtime")
 @pytest.mark.parametrize("turned", [{}, {"roll_deg": 180.0}], ids=str)
 def test_each_row_is_read_once_where_memory_allows(turned):
-    record = acquisition(**turned)
+    record = acquisition(rows=150, **turned)
     grid, reader = natural_grid(record), Counting(random(record).numpy())
-    plan = plan_of(record, grid, 2.6)
+    plan = plan_of(record, grid, 5.0)
     assert plan.hold
     assert len(plan.slabs) > 1
-    fdk_slabs(reader, np.empty(grid.shape, np.float32), scan_geometry(record), grid, memory_gb=2.6e-3)
+    fdk_slabs(reader, np.empty(grid.shape, np.float32), scan_geometry(record), grid, memory_gb=5e-3)
     assert reader.reads.max() == 1
     assert plan.rows_filtered == reader.reads.sum(axis=1).max()
 
@@ -102,7 +121,7 @@ def test_a_region_reads_only_its_rows():
     reader = Counting(random(record).numpy())
     fdk_slabs(reader, np.empty(grid.shape, np.float32), scan_geometry(record), grid)
     assert reader.reads[:, 20:28].min() == 1
-    assert reader.reads.sum(axis=1).max() < 20
+    assert reader.reads.sum(axis=1).max() < 30
 
 
 @pytest.mark.usefixtures("no_runtime")

@@ -6,7 +6,11 @@ and the output column is read from (or, in the adjoints, spread into) that buffe
 
 Layouts: projections (view, col, row) and volume (y, x, z), both surrounded by zeros, `MARGIN` wide, so that nothing
 asks whether an index is inside. Positions are computed in float64 once per column and in the data's type along it.
+
+What is backprojected may be some slices and rows of a larger volume and detector (`Window`).
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,7 +21,6 @@ from xrmflow.projectors.resample import (
     DEPTH,
     EDGE,
     FAST,
-    FEW,
     MIN_STEP,
     PERMUTE,
     PLANES,
@@ -29,6 +32,25 @@ from xrmflow.projectors.resample import (
 )
 
 MARGIN = 2
+# Slices that slabs begin at multiples of.
+ALIGNED = 64
+
+
+class Window(NamedTuple):
+    """Where slices of a volume and rows of a detector lie in the whole.
+
+    Positions are counted from the beginning of the whole, and what is worked on together begins there at multiples of
+    `ALIGNED`: so do slabs, and a voxel gets the same bits whatever is cut out.
+
+    Attributes:
+        slice: first slice. slices: of the whole volume.
+        row: first row. rows: of the whole detector.
+    """
+
+    slice: int
+    slices: int
+    row: int
+    rows: int
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -44,6 +66,16 @@ def _inside(start, step, count, length):
     first = 0 if low < 0.0 else min(np.int64(low) + 1, count)
     last = count if high >= count else max(np.int64(np.ceil(high)), first)
     return first, last
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _inside_between(start, step, low, high, count, length):
+    """First and last + 1 of the n in range(low, high) that `_inside` finds in range(count)."""
+    a, b = start + step * low, start + step * (high - 1)
+    if 0.0 < a < length - 1.0 and 0.0 < b < length - 1.0:
+        return low, high
+    first, last = _inside(start, step, count, length)
+    return max(first, low), min(last, high)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -69,52 +101,70 @@ def _places(m, distances, view, first, j, places):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def backproject(columns, m, distances, volume, row_first, row_last):
-    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
+def _add_plain(total, out, first, last, flat, a, b, wa, wb, start, step, buffer):
+    """total[out + k] += (wa a + wb b) at start + k step, k in range(first, last), in `ALIGNED` counted from 0."""
+    real = flat.dtype.type
+    ends = start + step * first, start + step * (last - 1)
+    low, pitch = np.int64(min(ends)) - 1, real(step)
+    count = min(np.int64(max(ends)) + 3 - low, len(buffer))
+    left, right = flat[a + low : a + low + count], flat[b + low : b + low + count]
+    for n in range(count):
+        buffer[n] = wa * left[n] + wb * right[n]
+    while first < last:
+        stop = min((first | (ALIGNED - 1)) + 1, last)
+        position = start + step * first
+        base = np.int64(min(position, position + step * (stop - first - 1)))
+        offset, near, into = real(position - base), buffer[base - low :], total[out + first : out + stop]
+        for k in range(stop - first):
+            place = offset + pitch * real(k)
+            n = np.int32(place)
+            into[k] += near[n] + (place - real(n)) * (near[n + 1] - near[n])
+        first = stop
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def backproject(columns, m, distances, volume, window, row_first, row_last):
+    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2.
+
+    Both may be cut out of a whole, of which `window` and the matrices `m` speak.
+    """
     views, width, height = columns.shape
-    cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
+    cols, rows = width - 2 * MARGIN, window.rows
     nx, nz, real = volume.shape[1], volume.shape[2], columns.dtype.type
     flat, buffer, places = columns.reshape(columns.size), np.zeros(height, columns.dtype), np.empty((4, TILE))
     # A block of voxels is summed in one piece: in the volume its columns lie powers of two apart, where caches collide.
     total = np.zeros((row_last - row_first) * TILE * DEPTH, columns.dtype)
     permute, data, to = PERMUTE and columns.itemsize == 4, columns.ctypes.data, total.ctypes.data
     for tile in range(0, nx, TILE):
-        for low in range(0, nz, DEPTH):
-            size, used = min(DEPTH, nz - low), min(TILE, nx - tile)
+        for low in range(window.slice, window.slice + nz, DEPTH):
+            high, used = min(low + DEPTH, window.slice + nz), min(TILE, nx - tile)
             total[:] = 0
             for view in range(views):
                 for j in range(row_first, row_last):
                     _places(m, distances, view, tile, float(j), places)
                     for n in range(used):
-                        column, step = places[0, n], places[2, n]
-                        start = places[1, n] + step * low
+                        column, start, step = places[0, n], places[1, n], places[2, n]
                         if not -1.0 < column < cols:
                             continue
-                        first, last = _inside(start, step, size, rows)
+                        first, last = _inside_between(start, step, low, high, window.slices, rows)
                         if first >= last:
                             continue
                         left = np.int64(column + MARGIN)
                         share = column + MARGIN - left
                         wl, wr = real((1.0 - share) * places[3, n]), real(share * places[3, n])
-                        a, count = (view * width + left) * height, last - first
-                        b, begin = a + height, start + MARGIN + step * first
-                        out = ((j - row_first) * TILE + n) * DEPTH + first
-                        if permute and fits_registers(step, height):
-                            add_permuted(to + 4 * out, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
-                        elif count >= FEW:
-                            add_plain(total, out, count, flat, a, b, wl, wr, begin, step, height, buffer)
+                        a = (view * width + left) * height - window.row
+                        b, begin = a + height, start + MARGIN
+                        out = ((j - row_first) * TILE + n) * DEPTH - low
+                        if permute and fits_registers(step, rows + 2 * MARGIN):
+                            into, count = to + 4 * (out + first), last - first
+                            add_permuted(into, first, count, data + 4 * a, data + 4 * b, wl, wr, begin, step)
                         else:
-                            for k in range(count):
-                                position = begin + step * k
-                                row = np.int64(position)
-                                f = real(position - row)
-                                here = wl * flat[a + row] + wr * flat[b + row]
-                                total[out + k] += here + f * (wl * flat[a + row + 1] + wr * flat[b + row + 1] - here)
+                            _add_plain(total, out, first, last, flat, a, b, wl, wr, begin, step, buffer)
             for j in range(row_first, row_last):
                 for n in range(used):
                     out = ((j - row_first) * TILE + n) * DEPTH
-                    for k in range(size):
-                        volume[j, tile + n, low + k] += total[out + k]
+                    for k in range(high - low):
+                        volume[j, tile + n, low - window.slice + k] += total[out + k]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -218,7 +268,7 @@ def project(volume, rays, forward_only, main, columns, view_first, view_last):
                     a, count = near * stride + (plane + MARGIN) * pitch, last - first
                     b = a + stride
                     if permute and fits_registers(step, height):
-                        add_permuted(to + 4 * (n + first), count, data + 4 * a, data + 4 * b, wa, wb, begin, step)
+                        add_permuted(to + 4 * (n + first), 0, count, data + 4 * a, data + 4 * b, wa, wb, begin, step)
                     else:
                         add_plain(out, n + first, count, flat, a, b, wa, wb, begin, step, height, buffer)
 

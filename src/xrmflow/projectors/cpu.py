@@ -95,22 +95,33 @@ def _scaled_rays(projections: Tensor, setup: Setup) -> np.ndarray:
 def backproject(projections: Tensor, setup: Setup) -> Tensor:
     """Voxels are independent: pieces are rows of voxels."""
     nz, ny, nx = setup.grid.shape
-    distances = setup.distances
+    whole = columns.Window(slice=0, slices=nz, row=0, rows=setup.geometry.rows)
     data = projections.detach().permute(0, 2, 1)
     volume = np.zeros((ny, nx, nz), _dtype(projections))
     for first in range(0, setup.geometry.views, VIEWS_AT_ONCE):
         views = slice(first, first + VIEWS_AT_ONCE)
         padded = _padded(data[views], (0, columns.MARGIN, columns.MARGIN))
         add_backprojection(
-            volume, padded, matrices=setup.matrices[views], distances=distances[views], upright=setup.upright
+            volume,
+            padded,
+            matrices=setup.matrices[views],
+            distances=setup.distances[views],
+            upright=setup.upright,
+            window=whole,
         )
     return _slices(volume).to(projections.device)
 
 
 def add_backprojection(
-    volume: np.ndarray, padded: np.ndarray, *, matrices: np.ndarray, distances: np.ndarray, upright: bool
+    volume: np.ndarray,
+    padded: np.ndarray,
+    *,
+    matrices: np.ndarray,
+    distances: np.ndarray,
+    upright: bool,
+    window: columns.Window,
 ) -> None:
-    """Add the backprojection of some views to a volume, in the kernels' own layouts.
+    """Add the backprojection of some views to a volume, or to some of its slices, in the kernels' own layouts.
 
     Args:
         volume: (y, x, z), changed.
@@ -118,11 +129,12 @@ def add_backprojection(
         matrices: from `voxel_to_pixel`, of these views.
         distances: from `source_distances`, of these views.
         upright: from `is_upright`.
+        window: where slices and rows lie in the volume and on the detector that the matrices speak of.
     """
     kernels = columns if upright else tilted if tilted.can(volume) else pixelwise
 
     def work(start: int, stop: int) -> None:
-        kernels.backproject(padded, matrices, distances, volume, start, stop)
+        kernels.backproject(padded, matrices, distances, volume, window, start, stop)
 
     in_pieces(work, volume.shape[0], size=columns.TILE)
 

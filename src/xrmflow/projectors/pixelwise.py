@@ -32,23 +32,39 @@ def _seen(c, cz, r, rz, w, wz, cols, rows, nz):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _read(flat, height, c, r, w):
-    """Value at column c / w and row r / w of a padded array given as one line, bilinear."""
+def _read(flat, at, height, c, r, w):
+    """Value at column c / w and row r / w of a padded array that starts at flat[at], bilinear."""
     scale = 1.0 / w
     column, row = c * scale + MARGIN, r * scale + MARGIN
     p, q = np.int32(column), np.int32(row)
     fc, fr = flat.dtype.type(column - p), flat.dtype.type(row - q)
-    n = p * height + q
+    n = at + p * height + q
     a = flat[n] + fr * (flat[n + 1] - flat[n])
     b = flat[n + height] + fr * (flat[n + height + 1] - flat[n + height])
     return a + fc * (b - a)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _seen_between(c, cz, r, rz, w, wz, cols, window, low, high):
+    """First and last + 1 of the k in range(low, high) that `_seen` finds in the whole volume of a window."""
+    rows, end = window.rows, high - 1
+    a, b, d = c + low * cz, r + low * rz, w + low * wz
+    e, f, g = c + end * cz, r + end * rz, w + end * wz
+    begins_inside = d > 0 and 0 < a < (cols - 1) * d and 0 < b < (rows - 1) * d
+    if begins_inside and g > 0 and 0 < e < (cols - 1) * g and 0 < f < (rows - 1) * g:
+        return low, high
+    first, last = _seen(c, cz, r, rz, w, wz, cols, rows, window.slices)
+    return max(first, low), min(last, high)
+
+
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
-def backproject(columns, matrices, distances, volume, row_first, row_last):
-    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
+def backproject(columns, matrices, distances, volume, window, row_first, row_last):
+    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2.
+
+    Both may be cut out of a whole, of which `window` and the matrices speak: see `xrmflow.projectors.columns.Window`.
+    """
     views, width, height = columns.shape
-    nx, nz = volume.shape[1], volume.shape[2]
+    nx, low, high = volume.shape[1], window.slice, window.slice + volume.shape[2]
     real = columns.dtype.type
     for j in range(row_first, row_last):
         for i in range(nx):
@@ -58,12 +74,13 @@ def backproject(columns, matrices, distances, volume, row_first, row_last):
                 c, cz = m[0, 0] * i + m[0, 1] * j + m[0, 3], m[0, 2]
                 r, rz = m[1, 0] * i + m[1, 1] * j + m[1, 3], m[1, 2]
                 w, wz = m[2, 0] * i + m[2, 1] * j + m[2, 3], m[2, 2]
-                first, last = _seen(c, cz, r, rz, w, wz, width - 2 * MARGIN, height - 2 * MARGIN, nz)
+                first, last = _seen_between(c, cz, r, rz, w, wz, width - 2 * MARGIN, window, low, high)
                 distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
                 weight = real(1.0 / distance**2)
                 flat = columns[view].reshape(width * height)
                 for k in range(first, last):
-                    out[k] += weight * _read(flat, height, c + k * cz, r + k * rz, w + k * wz)
+                    value = _read(flat, -window.row, height, c + k * cz, r + k * rz, w + k * wz)
+                    out[k - low] += weight * value
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")

@@ -28,8 +28,6 @@ MIN_STEP, EDGE = 0.556, 4
 MAX_BEND = 1 / 256
 # Shorter columns are not worth a register, and reading 32 values could leave the array.
 MIN_LENGTH = 2 * LANES
-# Fewer positions than this are read one by one, without a buffer.
-FEW = 10
 
 
 def has_permute() -> bool:
@@ -48,27 +46,31 @@ def fits_registers(step, length):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def add_permuted(out, count, a, b, wa, wb, start, step):
-    """out[k] += (wa * a + wb * b) at start + k step, k in range(count), for float32 given by address.
+def add_permuted(out, first, count, a, b, wa, wb, start, step):
+    """out[k] += (wa * a + wb * b) at start + (first + k) step, k in range(count), for float32 given by address.
 
-    Addresses, not arrays: counting references to arrays would cost more than the work on short columns.
+    Addresses, not arrays: counting references to arrays would cost more than the work on short columns. Sixteens are
+    counted from where first + k is 0, so that a place gets the same bits wherever the outputs begin.
 
     Args:
         out: address of the first output.
+        first: its number.
         count: number of outputs.
-        a: address of a column.
-        b: address of another; at least one column lies behind both in memory.
+        a: address of position 0 in a column; the column may begin further on.
+        b: address of it in another; at least one column lies behind both in memory.
         wa: weight of column a.
         wb: weight of column b.
-        start: position of the first output in the columns, at least 0.
+        start: position of number 0; those of the outputs are at least 0.
         step: from one position to the next.
     """
-    back = min((LANES - 1) * step, 0.0)
-    for k in range(0, count, LANES):
-        position = start + k * step
-        base = np.int64(max(position + back, 0.0))
-        offset, left = np.float32(position - base), np.int32(count - k)
-        add_sixteen(out + 4 * k, left, a + 4 * base, b + 4 * base, wa, wb, offset, np.float32(step))  # type: ignore[call-arg]
+    k, lanes, pitch = 0, min(LANES - (first & (LANES - 1)), count), np.float32(step)
+    while k < count:
+        position = start + (first + k) * step
+        base = np.int64(position if step >= 0.0 else position + (lanes - 1) * step)
+        offset = np.float32(position - base)
+        add_sixteen(out + 4 * k, np.int32(lanes), a + 4 * base, b + 4 * base, wa, wb, offset, pitch)  # type: ignore[call-arg]
+        k += lanes
+        lanes = min(LANES, count - k)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")

@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from xrmflow.projectors.columns import MARGIN, _blocks
-from xrmflow.projectors.pixelwise import _read, _seen
+from xrmflow.projectors.lanes import LANES
+from xrmflow.projectors.pixelwise import _read, _seen, _seen_between
 from xrmflow.projectors.resample import BLOCK, COLUMNS, FAST, MIN_LENGTH, PERMUTE, PLANES, TILE, add_bent
 
 
@@ -31,47 +32,53 @@ def _all_seen(c, cz, r, rz, w, wz, cols, rows, nz):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def backproject(columns, matrices, distances, volume, row_first, row_last):
-    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2."""
+def backproject(columns, matrices, distances, volume, window, row_first, row_last):
+    """Add to volume (y, x, z, unpadded) the samples of `columns` (padded) at each voxel's pixel, over U^2.
+
+    Both may be cut out of a whole, of which `window` and the matrices speak: see `xrmflow.projectors.columns.Window`.
+    """
     views, width, height = columns.shape
-    cols, rows = width - 2 * MARGIN, height - 2 * MARGIN
     nx, nz = volume.shape[1], volume.shape[2]
     flat, out = columns.reshape(columns.size), volume.reshape(volume.size)
-    data, to, permute = columns.ctypes.data, volume.ctypes.data, height >= MIN_LENGTH
+    data, to, permute = columns.ctypes.data, volume.ctypes.data, window.rows + 2 * MARGIN >= MIN_LENGTH
     for tile in range(0, nx, TILE):
-        for low in range(0, nz, BLOCK):
-            size = min(BLOCK, nz - low)
+        for low in range(window.slice, window.slice + nz, BLOCK):
+            high = min(low + BLOCK, window.slice + nz)
             for view in range(views):
-                m, view_at = matrices[view], view * width * height
+                m, view_at = matrices[view], view * width * height - window.row
                 cz, rz, wz = m[0, 2], m[1, 2], m[2, 2]
                 for j in range(row_first, row_last):
                     for i in range(tile, min(tile + TILE, nx)):
-                        c = m[0, 0] * i + m[0, 1] * j + m[0, 2] * low + m[0, 3]
-                        r = m[1, 0] * i + m[1, 1] * j + m[1, 2] * low + m[1, 3]
-                        w = m[2, 0] * i + m[2, 1] * j + m[2, 2] * low + m[2, 3]
-                        first, last = _all_seen(c, cz, r, rz, w, wz, cols, rows, size)
+                        c = m[0, 0] * i + m[0, 1] * j + m[0, 3]
+                        r = m[1, 0] * i + m[1, 1] * j + m[1, 3]
+                        w = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+                        first, last = _seen_between(c, cz, r, rz, w, wz, width - 2 * MARGIN, window, low, high)
                         if first >= last:
                             continue
                         distance = distances[view, 0] * i + distances[view, 1] * j + distances[view, 2]
                         weight = np.float32(1.0 / distance**2)
-                        at = (j * nx + i) * nz + low
-                        if permute:
+                        at = (j * nx + i) * nz - window.slice
+                        while first < last:
+                            count, done = min(LANES - (first & (LANES - 1)), last - first), 0
                             w_first = w + first * wz
-                            first += add_bent(
-                                to + 4 * (at + first),
-                                last - first,
-                                data + 4 * view_at,
-                                height,
-                                weight,
-                                c + first * cz + MARGIN * w_first,
-                                cz + MARGIN * wz,
-                                r + first * rz + MARGIN * w_first,
-                                rz + MARGIN * wz,
-                                w_first,
-                                wz,
-                            )
-                        for k in range(first, last):
-                            out[at + k] += weight * _read(flat[view_at:], height, c + k * cz, r + k * rz, w + k * wz)
+                            if permute:
+                                done = add_bent(
+                                    to + 4 * (at + first),
+                                    count,
+                                    data + 4 * view_at,
+                                    height,
+                                    weight,
+                                    c + first * cz + MARGIN * w_first,
+                                    cz + MARGIN * wz,
+                                    r + first * rz + MARGIN * w_first,
+                                    rz + MARGIN * wz,
+                                    w_first,
+                                    wz,
+                                )
+                            for k in range(first + done, first + count):
+                                value = _read(flat, view_at, height, c + k * cz, r + k * rz, w + k * wz)
+                                out[at + k] += weight * value
+                            first += count
 
 
 @njit(nogil=True, cache=True)
@@ -166,4 +173,4 @@ def project(volume, rays, forward_only, main, bounds, columns, view_first, view_
                                 wz,
                             )
                         for k in range(first, last):
-                            out[n + k] += _read(flat[at:], stride, c + k * cz, r + k * rz, w + k * wz)
+                            out[n + k] += _read(flat, at, stride, c + k * cz, r + k * rz, w + k * wz)

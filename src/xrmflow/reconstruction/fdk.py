@@ -8,6 +8,7 @@ from torch import Tensor
 from xrmflow.arrays import Reader, Track, Writer, untracked
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.projectors.columns import ALIGNED
 from xrmflow.projectors.transform import backproject
 from xrmflow.reconstruction import fdk_cpu
 from xrmflow.reconstruction.filters import Window, extend_rows, ramp_filter
@@ -57,6 +58,7 @@ def filter_views(
     geometry: ScanGeometry,
     weights: Tensor,
     *,
+    rows: slice = slice(None),
     window: Window,
     truncation_px: int,
     added: tuple[int, int] = (0, 0),
@@ -65,8 +67,9 @@ def filter_views(
 
     Args:
         projections: (view, row, col).
-        geometry: of exactly these views and rows.
+        geometry: of exactly these views, all rows.
         weights: (view, col), from `view_weights` of the whole scan, these views of it.
+        rows: the detector rows that are given.
         window: as in `fdk`.
         truncation_px: as in `fdk`.
         added: columns without data to filter beyond the first and the last, from `missing_columns`.
@@ -74,7 +77,7 @@ def filter_views(
     Returns:
         (view, row, added + col + added), per mm.
     """
-    cosine = cosine_weights(geometry, projections.dtype).to(projections)
+    cosine = cosine_weights(geometry, projections.dtype, rows=rows).to(projections)
     weighted = projections * cosine * weights[:, None, :].to(projections)
     extended = extend_rows(weighted, truncation_px)
     if any(added):
@@ -89,6 +92,7 @@ def fdk_slabs(
     geometry: ScanGeometry,
     grid: VolumeGrid,
     *,
+    slices: slice = slice(None),
     window: Window = "ram-lak",
     truncation_px: int = 0,
     prepare: Callable[[Tensor], Tensor] | None = None,
@@ -99,13 +103,15 @@ def fdk_slabs(
     """`fdk` from a Reader to a Writer, slab by slab, within a memory budget; logs what it will do before it starts.
 
     A slab needs only a window of detector rows. The window slides with the slabs and its filtered rows are kept, so
-    that each row is read and filtered once; where memory does not allow that, every slab reads its own window.
+    that each row is read and filtered once; where memory does not allow that, every slab reads its own window. On a
+    CPU the result is the same bit by bit whatever the budget and whichever slices are asked for.
 
     Args:
         projections: (view, row, col) line integrals.
         volume: (z, y, x), receives attenuation per mm.
         geometry: the scan, mm.
         grid: where to reconstruct, mm.
+        slices: of the volume, the only ones that are reconstructed and written; from a multiple of 64 on.
         window: of the ramp filter.
         truncation_px: columns by which rows are continued on both sides.
         prepare: applied to each block (view, row, col) of line integrals before anything else, e.g. a linearisation.
@@ -114,19 +120,27 @@ def fdk_slabs(
         track: shows progress.
 
     Raises:
-        ValueError: shapes that do not fit, or projections that are not finite.
+        ValueError: shapes or slices that do not fit, or projections that are not finite.
         SettingsError: too small a budget for a single slice.
     """
     _check_shapes(projections, volume, geometry, grid)
+    some = _checked(slices, grid)
     added, weights = missing_columns(geometry), view_weights(geometry)
     wide = geometry.widened(*added)
 
     @torch.no_grad()
     def filtered(block: Tensor, views: slice, rows: slice) -> Tensor:
         _check_finite(block, views, rows)
-        seen = geometry.with_views(views).with_rows(rows)
         data = block if prepare is None else prepare(block)
-        return filter_views(data, seen, weights[views], window=window, truncation_px=truncation_px, added=added)
+        return filter_views(
+            data,
+            geometry.with_views(views),
+            weights[views],
+            rows=rows,
+            window=window,
+            truncation_px=truncation_px,
+            added=added,
+        )
 
     if torch.device(device).type == "cpu":
         return fdk_cpu.fdk_slabs(
@@ -134,6 +148,7 @@ def fdk_slabs(
             volume,
             wide,
             grid,
+            slices=some,
             filtered=filtered,
             truncation_px=truncation_px,
             memory_gb=memory_gb,
@@ -143,8 +158,16 @@ def fdk_slabs(
     from xrmflow.reconstruction import fdk_gpu
 
     return fdk_gpu.fdk_slabs(
-        projections, volume, wide, grid, filtered=filtered, device=torch.device(device), track=track
+        projections, volume, wide, grid, slices=some, filtered=filtered, device=torch.device(device), track=track
     )
+
+
+def _checked(slices: slice, grid: VolumeGrid) -> slice:
+    """The slices with both ends."""
+    start, stop, step = slices.indices(grid.shape[0])
+    if start >= stop or step != 1 or start % ALIGNED:
+        raise ValueError(f"slices: expected some of {grid.shape[0]} from a multiple of {ALIGNED} on, got {slices}")
+    return slice(start, stop)
 
 
 def _check_finite(block: Tensor, views: slice, rows: slice) -> None:

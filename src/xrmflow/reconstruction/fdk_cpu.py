@@ -10,7 +10,7 @@ from torch import Tensor
 from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
-from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.columns import MARGIN, Window
 from xrmflow.projectors.cpu import add_backprojection
 from xrmflow.projectors.matrices import is_upright, source_distances, voxel_to_pixel
 from xrmflow.reconstruction.slabs import CHUNK, SlabPlan, plan_slabs
@@ -24,6 +24,7 @@ def fdk_slabs(
     geometry: ScanGeometry,
     grid: VolumeGrid,
     *,
+    slices: slice,
     filtered: Callable[[Tensor, slice, slice], Tensor],
     truncation_px: int,
     memory_gb: float,
@@ -39,21 +40,23 @@ def fdk_slabs(
         volume: (z, y, x), receives attenuation per mm.
         geometry: the scan as filtered: an offset detector with the columns that filtering adds.
         grid: the volume's grid, mm.
+        slices: of it, those to reconstruct.
         filtered: from a block and its views and rows to filtered projections.
         truncation_px: columns by which filtering continues rows on both sides; it decides what memory that takes.
         memory_gb: what the whole process may use, 1e9 bytes.
         track: shows progress.
 
     Raises:
-        SettingsError: too small a budget for a single slice.
+        SettingsError: too small a budget for the thinnest slabs.
     """
-    matrices = voxel_to_pixel(geometry, grid)
+    matrices, distances = voxel_to_pixel(geometry, grid), source_distances(geometry, grid).contiguous()
     plan = plan_slabs(
         matrices.numpy(),
         grid,
         detector=(geometry.rows, geometry.cols),
         memory_bytes=memory_gb * 1e9,
         truncation_px=truncation_px,
+        slices=slices,
     )
     _log_plan(plan, projections, grid)
     upright = is_upright(matrices, grid)
@@ -67,19 +70,19 @@ def fdk_slabs(
     windows = _Windows(plan, cols=geometry.cols, filtered=filtered_parts)
     slab = np.empty(0, np.float32)
     for number, views in track(plan.steps, total=len(plan.steps), label="fdk"):
-        part = grid.slab(plan.slabs[number])
-        seen = geometry.with_views(views).with_rows(plan.window(number))
+        part = plan.slabs[number]
         if views.start == 0:
-            slab = np.zeros((*part.shape[1:], part.shape[0]), np.float32)
+            slab = np.zeros((*grid.shape[1:], part.stop - part.start), np.float32)
         add_backprojection(
             slab,
             windows.fill(number, views),
-            matrices=voxel_to_pixel(seen, part).numpy(),
-            distances=np.ascontiguousarray(source_distances(seen, part).numpy()),
+            matrices=matrices[views].numpy(),
+            distances=distances[views].numpy(),
             upright=upright,
+            window=Window(slice=part.start, slices=grid.shape[0], row=plan.starts[number], rows=geometry.rows),
         )
         if views.stop == geometry.views:
-            _write(volume, plan.slabs[number], slab)
+            _write(volume, part, slab)
 
 
 class _Windows:
@@ -128,18 +131,19 @@ def _write(volume: Writer, where: slice, slab: np.ndarray) -> None:
 
 def _log_plan(plan: SlabPlan, projections: Reader, grid: VolumeGrid) -> None:
     views, rows, cols = projections.shape
-    row_bytes = 4e-9 * views * cols
+    row_bytes, slices = 4e-9 * views * cols, plan.slabs[-1].stop - plan.slabs[0].start
     logger.info(
         "fdk: %d x %d x %d voxels from %d views in %d slab(s) of up to %d slices, windows of %d of %d detector rows; "
         "reads %.2f GB (%d rows), writes %.2f GB, needs %.3f GB of memory",
-        *grid.shape,
+        slices,
+        *grid.shape[1:],
         views,
         len(plan.slabs),
-        plan.slabs[0].stop,
+        plan.slabs[0].stop - plan.slabs[0].start,
         plan.height,
         rows,
         row_bytes * plan.rows_filtered,
         plan.rows_filtered,
-        4e-9 * float(np.prod(grid.shape)),
+        4e-9 * slices * float(np.prod(grid.shape[1:])),
         plan.total_bytes / 1e9,
     )

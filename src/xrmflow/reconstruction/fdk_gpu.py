@@ -18,7 +18,7 @@ from xrmflow.projectors import gpu
 from xrmflow.projectors.gpu_launch import TILING, Tiling
 from xrmflow.projectors.matrices import row_window
 from xrmflow.projectors.setup import Setup
-from xrmflow.reconstruction.slabs import CHUNK, FILTER_COPIES, FLOAT
+from xrmflow.reconstruction.slabs import CHUNK, FILTER_COPIES, FLOAT, slabs_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def fdk_slabs(
     geometry: ScanGeometry,
     grid: VolumeGrid,
     *,
+    slices: slice,
     filtered: Callable[[Tensor, slice, slice], Tensor],
     device: torch.device,
     memory_bytes: float | None = None,
@@ -47,6 +48,7 @@ def fdk_slabs(
         volume: (z, y, x), receives attenuation per mm.
         geometry: the scan as filtered: an offset detector with the columns that filtering adds.
         grid: the volume's grid, mm.
+        slices: of it, those to reconstruct.
         filtered: from a block and its views and rows to filtered projections, on the block's device.
         device: where to work.
         memory_bytes: of the card; found out when not given.
@@ -58,9 +60,9 @@ def fdk_slabs(
     """
     free = SHARE * torch.cuda.mem_get_info(device)[0] if memory_bytes is None else memory_bytes
     setup = Setup(geometry, grid)
-    slabs = _slabs(setup, free)
+    slabs = _slabs(setup, slices, free)
     logger.info("fdk: %d x %d x %d voxels in %d slab(s) of up to %d slices on %s",
-                *grid.shape, len(slabs), slabs[0].stop, device)  # fmt: skip
+                *grid.shape, len(slabs), slabs[0].stop - slabs[0].start, device)  # fmt: skip
     steps = [(slab, views) for slab in slabs for views in blocks(geometry.views, VIEWS_AT_ONCE)]
     part = torch.empty(0)
     for slab, views in track(steps, total=len(steps), label="fdk"):
@@ -76,16 +78,18 @@ def fdk_slabs(
             _write(volume, slab, part)
 
 
-def _slabs(setup: Setup, free: float) -> list[slice]:
+def _slabs(setup: Setup, slices: slice, free: float) -> list[slice]:
     """The tallest slabs, in multiples of a chunk of volume stores, that fit with the rows they need."""
-    nz, ny, nx = setup.grid.shape
+    _, ny, nx = setup.grid.shape
+    nz = slices.stop - slices.start
     rows, cols = setup.geometry.rows, setup.geometry.cols
     for height in [nz, *range((nz - 1) // CHUNK * CHUNK, 0, -CHUNK), *(h for h in (16, 4, 1) if h < nz)]:
-        windows = (row_window(setup.matrices, setup.grid, slab, rows) for slab in blocks(nz, height))
+        slabs = slabs_of(slices, height)
+        windows = (row_window(setup.matrices, setup.grid, slab, rows) for slab in slabs)
         tallest = max(stop - start for start, stop in windows)
         needed = FLOAT * (height * ny * nx + FILTER_COPIES * VIEWS_AT_ONCE * tallest * cols)
         if needed <= free:
-            return blocks(nz, height)
+            return slabs
     raise SettingsError(
         f"device: expected a GPU with at least {needed / 1e9:.2f} GB free for this scan, got {free / 1e9:.2f}; "
         "reconstruct on the CPU (device: cpu), or fewer or larger voxels"

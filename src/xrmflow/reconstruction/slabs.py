@@ -1,6 +1,5 @@
 """How a reconstruction larger than memory is cut: slabs of slices, and the detector rows each of them needs."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,18 +7,20 @@ import numpy as np
 from xrmflow.arrays import blocks
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.projectors.columns import MARGIN
+from xrmflow.projectors.columns import ALIGNED, MARGIN
 from xrmflow.projectors.matrices import row_window
+from xrmflow.projectors.resample import MIN_LENGTH
 
-# Slab heights to choose from below the whole: multiples of the chunk height of volume stores, then what memory leaves.
-CHUNK = 64
-SMALL = (32, 16, 8, 4, 2, 1)
+# Slab heights below the whole are multiples of this: the chunk height of volume stores, which collect as many slices
+# before they write, and what keeps the bits of a voxel independent of the slab it lies in.
+CHUNK = ALIGNED
 # What interpreter, libraries and compiled kernels take before any array.
 RUNTIME_BYTES = int(0.4e9)
 # Pixels filtered at a time, and the working copies of them in units of float32 (measured).
 FILTER_PIXELS, FILTER_COPIES = 2**21, 6
-# Views backprojected at a time; as many as a chunk of projection stores holds, fewer where memory is scarce.
-VIEWS_AT_ONCE = (32, 8, 1)
+# Views backprojected at a time, as many as a chunk of projection stores holds: always the same, because a voxel is
+# summed over them before it is added to the volume.
+VIEWS_AT_ONCE = 32
 FLOAT = 4
 
 
@@ -63,8 +64,20 @@ class SlabPlan:
         return self.height + int(np.minimum(moves, self.height).sum())
 
 
+def slabs_of(slices: slice, height: int) -> list[slice]:
+    """Cut slices into slabs of at most a height."""
+    start = slices.start
+    return [slice(start + part.start, start + part.stop) for part in blocks(slices.stop - start, height)]
+
+
 def plan_slabs(
-    matrices: np.ndarray, grid: VolumeGrid, *, detector: tuple[int, int], memory_bytes: float, truncation_px: int = 0
+    matrices: np.ndarray,
+    grid: VolumeGrid,
+    *,
+    detector: tuple[int, int],
+    memory_bytes: float,
+    truncation_px: int = 0,
+    slices: slice | None = None,
 ) -> SlabPlan:
     """The tallest slabs that fit, holding filtered rows between slabs if at all possible.
 
@@ -74,19 +87,19 @@ def plan_slabs(
         detector: rows, columns.
         memory_bytes: what the whole process may use.
         truncation_px: columns added on each side before filtering.
+        slices: those of the grid that are wanted; by default all.
 
     Raises:
-        SettingsError: not even single slices fit.
+        SettingsError: not even the thinnest slabs fit.
     """
-    heights = [grid.shape[0], *range((grid.shape[0] - 1) // CHUNK * CHUNK, 0, -CHUNK), *SMALL]
+    some = slices or slice(0, grid.shape[0])
+    whole = some.stop - some.start
+    heights = [whole, *range((whole - 1) // CHUNK * CHUNK, 0, -CHUNK)]
     smallest = 0
-    for hold, at_once in itertools.product((True, False), VIEWS_AT_ONCE):
-        for height in (h for h in heights if h <= grid.shape[0]):
-            if hold and height < min(SMALL[1], grid.shape[0]):
-                continue
-            plan = _plan(
-                matrices, grid, height, detector=detector, truncation_px=truncation_px, hold=hold, at_once=at_once
-            )
+    for hold in (True, False):
+        for height in heights:
+            slabs = slabs_of(some, height)
+            plan = _plan(matrices, grid, slabs, detector=detector, truncation_px=truncation_px, hold=hold)
             if plan.total_bytes <= memory_bytes:
                 return plan
             smallest = plan.total_bytes
@@ -100,20 +113,19 @@ def plan_slabs(
 def _plan(
     matrices: np.ndarray,
     grid: VolumeGrid,
-    height: int,
+    slabs: list[slice],
     *,
     detector: tuple[int, int],
     truncation_px: int,
     hold: bool,
-    at_once: int,
 ) -> SlabPlan:
     rows, cols = detector
-    slabs = blocks(grid.shape[0], height)
     windows = [row_window(matrices, grid, slab, rows) for slab in slabs]
-    tallest = max(1, *(stop - start for start, stop in windows))
+    # Kernels read sixteen rows twice; which kernel it is must not depend on the window.
+    tallest = max(1, min(rows, MIN_LENGTH - 2 * MARGIN), *(stop - start for start, stop in windows))
     starts = tuple(max(0, min(start, rows - tallest)) for start, _ in windows)
     views = len(matrices)
-    at_once = min(at_once, views)
+    height, at_once = slabs[0].stop - slabs[0].start, min(VIEWS_AT_ONCE, views)
     view_pixels = tallest * (cols + 2 * truncation_px)
     filter_views = max(1, min(at_once, FILTER_PIXELS // view_pixels))
     column_bytes = FLOAT * (cols + 2 * MARGIN) * (tallest + 2 * MARGIN)

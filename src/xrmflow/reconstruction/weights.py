@@ -16,12 +16,10 @@ MISSING_STEPS, MISSING_RAD = 3.0, math.radians(0.5)
 # A full turn counts as taken with an offset detector where the rows reach this much less far on one side of the axis.
 # Below it both sides are taken as equal, which gives less noise; the axis is then within 6 % of the width off middle.
 OFFSET_REACH = 0.8
-# Arcs shorter than this many degrees show edges in part of all directions only; a little less than half a turn passes.
-LEAST_ARC_DEG = 170.0
 
 
-def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Cosine of the angle between each pixel's ray and the horizontal central ray, (view, row, col).
+def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32, *, rows: slice = slice(None)) -> Tensor:
+    """Cosine of the angle between each pixel's ray and the horizontal central ray, of some rows: (view, row, col).
 
     On a detector facing the source this is SDD / sqrt(SDD^2 + u^2 + v^2); 1 for parallel rays.
     """
@@ -29,7 +27,7 @@ def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -
         return torch.ones((geometry.views, 1, 1), dtype=dtype, device=geometry.source.device)
     corner, towards, _ = _frame(geometry)
     columns = torch.arange(geometry.cols, dtype=corner.dtype, device=corner.device)
-    rows = torch.arange(geometry.rows, dtype=dtype, device=corner.device)[:, None]
+    row = torch.arange(geometry.rows, dtype=dtype, device=corner.device)[rows, None]
     # Lengths relative to row 0 of each column, so that float32 will do; polynomials in the row, so that it is quick.
     foot = corner[:, None, :] + columns[:, None] * geometry.u[:, None, :]
     squared = (foot**2).sum(dim=-1)
@@ -37,7 +35,7 @@ def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -
     ahead = [(foot * towards[:, None, :]).sum(-1) / length, (v * towards[:, None, :]).sum(-1) / length]
     norm = [2 * (foot * v).sum(-1) / squared, (v**2).sum(-1) / squared]
     a, b, c, d = (values[:, None, :].to(dtype) for values in (*ahead, *norm))
-    return (a + rows * b) * torch.rsqrt(1 + rows * (c + rows * d))
+    return (a + row * b) * torch.rsqrt(1 + row * (c + row * d))
 
 
 def view_weights(geometry: ScanGeometry) -> Tensor:
@@ -103,15 +101,6 @@ def scanned_arc(angles: Tensor) -> tuple[float, float] | None:
         return None
     start = float(wrapped[(widest + 1) % len(wrapped)] - 0.5 * median)
     return start, float(2 * math.pi - gaps[widest] + median)
-
-
-def limited_arc_deg(geometry: ScanGeometry) -> float | None:
-    """Length in degrees of a scanned arc that falls short of half a turn; None for half a turn and more.
-
-    What filtered backprojection makes of such an arc does not show its own projections, however right the geometry.
-    """
-    arc = scanned_arc(view_angles(geometry))
-    return None if arc is None or math.degrees(arc[1]) >= LEAST_ARC_DEG else math.degrees(arc[1])
 
 
 def parker(angles: Tensor, fan: Tensor, span: float) -> Tensor:
