@@ -3,6 +3,7 @@
 python benchmarks/calibration.py --what cupping --cases 24 --seed 0 --counts 10000
 python benchmarks/calibration.py --what biology --cases 10 --seed 0
 python benchmarks/calibration.py --what geometry --cases 4 --seed 0 --counts 10000
+python benchmarks/calibration.py --what htc2022
 
 Each `--what` is a module beside this one, `calibration_<what>.py`, whose docstring says what is measured.
 """
@@ -11,7 +12,7 @@ import argparse
 import importlib
 import json
 
-WHATS = ("cupping", "biology", "geometry")
+WHATS = ("cupping", "biology", "geometry", "htc2022")
 
 
 def main() -> None:

@@ -121,6 +121,24 @@ def test_brightness_that_grows_outwards_for_another_reason_is_refused():
     assert "wrong way round" in fit.message
 
 
+def test_an_arc_of_less_than_half_a_turn_is_refused():
+    geometry = acquisition("cone")
+    p = scan(geometry)
+    assert fit_cupping(p, geometry).applied
+    arc = slice(0, VIEWS // 3)
+    fit = fit_cupping(p[arc], geometry.with_views(arc))
+    assert not fit.applied
+    assert not fit.trusted
+    assert "views span 120 degrees" in fit.message
+
+
+def test_a_wide_detector_of_one_row_is_binned_along_columns_only():
+    row = replace(acquisition("cone"), rows=1, cols=700, midplane_px=0.0, centre_px=349.5)
+    slab = load_slab(np.ones((VIEWS, 1, 700), np.float32), row, degree=2, slices=4)
+    assert slab.powers.shape[2:] == (1, 233)
+    assert torch.allclose(slab.geometry.v, scan_geometry(row).v)
+
+
 def test_nothing_like_bone():
     geometry = acquisition()
     noise = np.random.default_rng(0).normal(0, 0.01, (VIEWS, ROWS, COLS)).astype(np.float32)

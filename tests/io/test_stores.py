@@ -161,6 +161,20 @@ def test_a_killed_writer_leaves_no_store_and_its_successor_sweeps(tmp_path):
     assert not any("tmp" in p.name for p in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flipped", [0x01, 0x80], ids=["another letter", "no text any more"])
+def test_an_altered_list_of_chunks_is_damage(tmp_path, flipped):
+    grid = VolumeGrid((2, 2, 2), 0.0125)
+    with create_volume(
+        tmp_path / "v.zarr", quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance={}
+    ) as store:
+        store["data"] = np.zeros(grid.shape, np.float32)
+    listing = bytearray((tmp_path / "v.zarr" / CHUNKS).read_bytes())
+    listing[70] ^= flipped
+    (tmp_path / "v.zarr" / CHUNKS).write_bytes(listing)
+    with pytest.raises(StoreError, match=r"chunks\.txt does not match the manifest"):
+        open_volume(tmp_path / "v.zarr")
+
+
 def test_an_altered_manifest_is_damage(tmp_path):
     """A digit of a voxel size that has changed would otherwise be read as if nothing had happened."""
     grid = VolumeGrid((2, 2, 2), 0.0125)

@@ -13,6 +13,7 @@ from xrmflow.reconstruction.weights import (
     cosine_weights,
     fan_angles,
     is_offset,
+    limited_arc_deg,
     missing_columns,
     parker,
     scanned_arc,
@@ -160,3 +161,18 @@ def test_a_nearly_centred_or_short_scan_is_not_an_offset_scan(angles, centre):
     geometry = scan(angles, centre_px=centre)
     assert not is_offset(geometry)
     assert missing_columns(geometry) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("angles", "expected"),
+    [
+        (np.arange(0, 360, 3.0), None),
+        (np.arange(0, 180, 15.0), None),
+        (np.arange(0, 176, 1.0), None),
+        (np.arange(0, 90.5, 0.5), 90.5),
+        (np.arange(330, 391, 1.0), 61.0),
+    ],
+)
+def test_arcs_of_less_than_half_a_turn_are_limited(angles, expected):
+    found = limited_arc_deg(scan(angles))
+    assert found == (None if expected is None else pytest.approx(expected))

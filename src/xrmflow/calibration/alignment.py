@@ -24,6 +24,8 @@ from xrmflow.calibration.consistency import PASSES, Level, make_level, supported
 from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, step
 from xrmflow.calibration.sharpness import sharper
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.reconstruction.weights import limited_arc_deg
 
 # The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
 COARSE_COLS, FINE_COLS = 20, 80
@@ -236,7 +238,7 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
     estimates = _estimates(last, start, found, after.residual)
     sharpness = sharp.energy / max(sharp_before, 1e-30)
     drift, jitter = _parts_of_shifts(last, found.shifts_px - start.shifts_px)
-    fault = _fault(before, after, sharpness, disagreement, estimates, offset=any(level.added))
+    fault = _short(start) or _fault(before, after, sharpness, disagreement, estimates, offset=any(level.added))
     found_words = _words(estimates, drift, jitter, before, after)
     return AlignmentFit(
         acquisition=start if fault else found,
@@ -308,6 +310,12 @@ def _parts_of_shifts(last: Step, shifts: np.ndarray) -> tuple[np.ndarray, np.nda
     for k, profiles in enumerate((last.model.along_columns, last.model.along_rows)):
         drift[:, k] = profiles @ (profiles.T @ shifts[:, k]) / len(shifts)
     return drift, shifts - drift
+
+
+def _short(acquisition: Acquisition) -> str:
+    """Why no fit to this scan may be used, however well it seems to explain the images; empty if it may."""
+    arc = limited_arc_deg(scan_geometry(acquisition))
+    return "" if arc is None else f"views span {arc:.0f} degrees, too little for a volume that explains its own images"
 
 
 def _fault(

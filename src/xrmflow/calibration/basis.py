@@ -84,7 +84,7 @@ def load_slab(
     while grid.shape[0] > 1 and not _is_seen(geometry, grid):
         grid = VolumeGrid((grid.shape[0] - 1, size, size), voxel, (0.0, 0.0, middle))
     start, stop = row_window(voxel_to_pixel(geometry, grid).numpy(), grid, slice(0, grid.shape[0]), acquisition.rows)
-    stop = start + max(binning, (stop - start) // binning * binning)
+    stop = min(acquisition.rows, start + max(binning, (stop - start) // binning * binning))
     p = torch.from_numpy(as_float32(projections[:, start:stop][::step])).to(device)
     largest = float(np.quantile(p.flatten()[:: max(1, p.numel() // 1_000_000)].cpu().numpy(), 0.9999))
     powers = torch.stack([_pooled(p**power, binning) for power in range(1, degree + 1)])
@@ -105,15 +105,24 @@ def _is_seen(geometry: ScanGeometry, grid: VolumeGrid) -> bool:
 
 
 def _pooled(images: Tensor, binning: int) -> Tensor:
-    return images if binning == 1 else avg_pool2d(images, binning)
+    return images if binning == 1 else avg_pool2d(images, (_high(images.shape[1], binning), binning))
+
+
+def _high(rows: int, binning: int) -> int:
+    """Rows in a group: as many as columns, or as the detector has."""
+    return min(binning, rows)
 
 
 def pooled_geometry(geometry: ScanGeometry, binning: int) -> ScanGeometry:
-    """The scan as seen by square groups of pixels; rows and columns that fill no group are left out."""
+    """The scan as seen by square groups of pixels; rows and columns that fill no group are left out.
+
+    Where there are fewer rows than a group is high, groups are as high as the detector.
+    """
     if binning == 1:
         return geometry
-    rows, cols = geometry.rows // binning, geometry.cols // binning
+    high = _high(geometry.rows, binning)
+    rows, cols = geometry.rows // high, geometry.cols // binning
     across = (cols * binning - 1) / 2 - (geometry.cols - 1) / 2
-    up = (rows * binning - 1) / 2 - (geometry.rows - 1) / 2
+    up = (rows * high - 1) / 2 - (geometry.rows - 1) / 2
     moved = geometry.detector + geometry.u * across + geometry.v * up
-    return replace(geometry, detector=moved, u=geometry.u * binning, v=geometry.v * binning, rows=rows, cols=cols)
+    return replace(geometry, detector=moved, u=geometry.u * binning, v=geometry.v * high, rows=rows, cols=cols)

@@ -20,6 +20,8 @@ from torch.nn.functional import interpolate
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration import fan
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.reconstruction.weights import limited_arc_deg
 
 SMOOTHING_PX = 1.5
 OFFSETS_PX = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -177,7 +179,8 @@ def find_centre(
     at_edge = (
         max(abs(start - acquisition.centre_px) + coarse.step_px, abs(line.centre_px - acquisition.centre_px)) > search
     )
-    trusted, message = _judge(line, sweep, at_edge=at_edge, search=search)
+    arc_deg = limited_arc_deg(scan_geometry(acquisition))
+    trusted, message = _judge(line, sweep, at_edge=at_edge, search=search, arc_deg=arc_deg)
     notes = [] if factor == 1 else [_angle_note(acquisition, factor)]
     fitted = acquisition
     if trusted:
@@ -425,10 +428,12 @@ def _line(sweep: _Sweep, *, roll: bool) -> _Line:
     return _Line(float(offset), float(np.sqrt(covariance[0, 0] + FLOOR_PX**2)), turn, turn_error)
 
 
-def _judge(line: _Line, sweep: _Sweep, *, at_edge: bool, search: float) -> tuple[bool, str]:
+def _judge(line: _Line, sweep: _Sweep, *, at_edge: bool, search: float, arc_deg: float | None) -> tuple[bool, str]:
     found = f"centre {line.centre_px:.2f} +- {line.uncertainty_px:.2f} px"
     contrast = float(np.median(sweep.contrasts))
     least = LEAST_GRADIENT_CONTRAST if sweep.method == "gradient energy" else LEAST_ORDER_CONTRAST
+    if arc_deg is not None:
+        return False, f"{found} from an arc of {arc_deg:.0f} degrees, where sharpness misleads: nominal geometry kept"
     if at_edge:
         return False, f"{found} lies at the end of the search range of {search:g} px: nominal geometry kept"
     if not contrast > least:

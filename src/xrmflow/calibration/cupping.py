@@ -52,6 +52,7 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
+from xrmflow.reconstruction.weights import limited_arc_deg
 
 # Voxels less deep than this below the surface of bone are not looked at.
 LEAST_DEPTH = 2
@@ -154,6 +155,10 @@ def fit_cupping(
     if degree < 2:
         raise ValueError(f"degree: expected at least 2, got {degree}")
     slab = load_slab(projections, acquisition, degree=degree, slices=slices, device=device)
+    arc_deg = limited_arc_deg(slab.geometry)
+    if arc_deg is not None:
+        text = f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing"
+        return unchanged(f"{text}: data left unchanged", degree=degree, largest=slab.largest)
     basis = slab.basis().cpu().numpy()
     smoothing = _smoothing(slab) if smoothing_px is None else smoothing_px
     segmented = segment_bone(basis[0], smoothing_px=smoothing)

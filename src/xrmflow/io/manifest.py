@@ -109,14 +109,14 @@ def _describe(file: Path, folder: Path) -> str:
 
 def _check_listing(folder: Path, manifest: dict[str, Any]) -> None:
     try:
-        listing = (folder / CHUNKS).read_text()
+        listing = (folder / CHUNKS).read_bytes()
     except FileNotFoundError:
         raise StoreError(f"{folder}: damaged store ({CHUNKS} is missing); delete it and run its stage again") from None
-    if hashlib.sha256(listing.encode()).hexdigest() != manifest.get("root_sha256"):
+    if hashlib.sha256(listing).hexdigest() != manifest.get("root_sha256"):
         raise StoreError(
             f"{folder}: damaged store ({CHUNKS} does not match the manifest); delete it and run its stage again"
         )
-    for line in listing.splitlines():
+    for line in listing.decode().splitlines():
         _, size, name = line.split(maxsplit=2)
         file = folder / name
         if not file.is_file():

@@ -95,6 +95,6 @@ def _alive(names: str) -> list[str]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        return file.read_text(errors="replace").strip()
     except OSError:
         return ""

@@ -16,6 +16,8 @@ MISSING_STEPS, MISSING_RAD = 3.0, math.radians(0.5)
 # A full turn counts as taken with an offset detector where the rows reach this much less far on one side of the axis.
 # Below it both sides are taken as equal, which gives less noise; the axis is then within 6 % of the width off middle.
 OFFSET_REACH = 0.8
+# Arcs shorter than this many degrees show edges in part of all directions only; a little less than half a turn passes.
+LEAST_ARC_DEG = 170.0
 
 
 def cosine_weights(geometry: ScanGeometry, dtype: torch.dtype = torch.float32, *, rows: slice = slice(None)) -> Tensor:
@@ -101,6 +103,15 @@ def scanned_arc(angles: Tensor) -> tuple[float, float] | None:
         return None
     start = float(wrapped[(widest + 1) % len(wrapped)] - 0.5 * median)
     return start, float(2 * math.pi - gaps[widest] + median)
+
+
+def limited_arc_deg(geometry: ScanGeometry) -> float | None:
+    """Length in degrees of a scanned arc that falls short of half a turn; None for half a turn and more.
+
+    What filtered backprojection makes of such an arc does not show its own projections, however right the geometry.
+    """
+    arc = scanned_arc(view_angles(geometry))
+    return None if arc is None or math.degrees(arc[1]) >= LEAST_ARC_DEG else math.degrees(arc[1])
 
 
 def parker(angles: Tensor, fan: Tensor, span: float) -> Tensor:
