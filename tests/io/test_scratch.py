@@ -5,7 +5,7 @@ import pytest
 
 from xrmflow.arrays import InMemory
 from xrmflow.errors import SettingsError, StoreError
-from xrmflow.io.scratch import OnDisk, workspace
+from xrmflow.io.scratch import OnDisk, scratch_folder, workspace
 from xrmflow.morphometry.slabs import SLAB_VOXELS, Needs
 
 SHAPE = (128, 256, 256)
@@ -70,3 +70,15 @@ def test_too_little_memory_for_a_slice_is_refused(tmp_path):
     words = "memory_gb: expected at least 0.0079 for slices of 256 x 256 voxels, got 0.007"
     with pytest.raises(SettingsError, match=words):
         workspace(tmp_path, SHAPE, memory_gb=0.007, needs=NEEDS)
+
+
+def test_the_disk_of_the_node_takes_intermediate_results(tmp_path, monkeypatch):
+    monkeypatch.delenv("XRMFLOW_SCRATCH", raising=False)
+    assert scratch_folder(tmp_path / "results") == tmp_path / "results"
+    monkeypatch.setenv("NODE_DISK", str(tmp_path))
+    monkeypatch.setenv("XRMFLOW_SCRATCH", "$NODE_DISK")
+    assert scratch_folder(tmp_path / "results") == tmp_path
+    for wrong in ("$NOT_SET_HERE", str(tmp_path / "absent")):
+        monkeypatch.setenv("XRMFLOW_SCRATCH", wrong)
+        with pytest.raises(SettingsError, match="XRMFLOW_SCRATCH: expected a folder"):
+            scratch_folder(tmp_path)

@@ -14,6 +14,8 @@ from xrmflow.arrays import InMemory
 from xrmflow.errors import SettingsError, StoreError
 from xrmflow.morphometry.slabs import MANY_SLICES, SLAB_VOXELS, Needs, Workspace
 
+SCRATCH = "XRMFLOW_SCRATCH"
+
 
 class OnDisk:
     """A `Scratch` of files without a name, mapped into memory: they are gone with the process, even a killed one.
@@ -50,11 +52,30 @@ class OnDisk:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def workspace(folder: Path, shape: tuple[int, ...], *, memory_gb: float, needs: Needs) -> Workspace:
+def scratch_folder(beside: Path) -> Path:
+    """Where intermediate results go: the folder named by XRMFLOW_SCRATCH, or that of the result.
+
+    A cluster's disk of the node is often named by a variable that only the job knows: XRMFLOW_SCRATCH='$TMPDIR'.
+
+    Raises:
+        SettingsError: it names a variable that is not set, or a folder in which nothing can be made.
+    """
+    named = os.environ.get(SCRATCH, "")
+    if not named:
+        return beside
+    folder = Path(os.path.expandvars(named))
+    if "$" in str(folder) or not os.access(folder, os.W_OK):
+        raise SettingsError(
+            f"{SCRATCH}: expected a folder that can be written to, got {named!r} ({folder}) on this node"
+        )
+    return folder
+
+
+def workspace(beside: Path, shape: tuple[int, ...], *, memory_gb: float, needs: Needs) -> Workspace:
     """Where work on a volume keeps its arrays: in memory, or, where they do not fit, in files.
 
     Args:
-        folder: for the files, on a disk; made if it does not exist.
+        beside: the result's folder, on a disk, for the files; made if it does not exist. See `scratch_folder`.
         shape: of the volume.
         memory_gb: for arrays, 1e9 bytes.
         needs: what the work takes.
@@ -71,5 +92,6 @@ def workspace(folder: Path, shape: tuple[int, ...], *, memory_gb: float, needs: 
             f"memory_gb: expected at least {needs.least_gb(shape):.2g} for slices of {shape[1]} x {shape[2]} voxels, "
             f"got {memory_gb:g}"
         )
+    folder = scratch_folder(beside)
     folder.mkdir(parents=True, exist_ok=True)
     return Workspace(OnDisk(folder), min(needs.slab_voxels(shape, memory_gb, on_disk=True), enough))
