@@ -50,6 +50,8 @@ def test_scans_of_a_protocol_share_a_correction(plan, tmp_path):
     assert shared.lineage("cupping") == alone.lineage("cupping")
     for text in ("cupping_protocol: {scope: scan}\n", "cupping: {method: none}\n"):
         assert plan(text).protocols == {}
+    (tmp_path / "wedge.csv").touch()
+    assert plan(f"cupping: {{method: curve, curve: {tmp_path / 'wedge.csv'}}}\n").protocols == {}
     assert plan("cupping_protocol: {scope: scan}\n").lineage("fdk") == alone.lineage("fdk")
 
 
@@ -98,3 +100,9 @@ def test_what_takes_no_part_gives_place_to_what_is_above_it(plan, tmp_path):
     assert not plan().has_n2i
     assert plan(window).lineage("sr_train") != plan().lineage("sr_train")
     assert plan(window).lineage("sr_apply") != plan().lineage("sr_apply")
+
+
+def test_a_step_wedge_that_is_not_there_is_named(plan, capsys):
+    with pytest.raises(SystemExit):
+        plan("cupping: {method: curve, curve: none.csv}\n")
+    assert "cupping.curve: no such file none.csv" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from xrmflow.config.cupping import CuppingSection
 from xrmflow.geometry.acquisition import Acquisition
@@ -9,7 +10,7 @@ from xrmflow.io.stores import create_projections
 from xrmflow.stages import cupping
 
 
-def run(tmp_path, params):
+def run(tmp_path, params, curve=None):
     angles = tuple(np.linspace(0, 180, 30, endpoint=False))
     acquisition = Acquisition("parallel", angles, 3, 40, 1.0, None, None, 19.5, 1.0, calibrated=False)
     made = {"stage": "test"}
@@ -23,6 +24,7 @@ def run(tmp_path, params):
     cupping.run(
         projections=tmp_path / "p.zarr",
         geometry=tmp_path / "g.json",
+        curve=curve,
         cupping=tmp_path / "c.json",
         slices=tmp_path / "c.npz",
         equations=tmp_path / "e.npz",
@@ -49,3 +51,20 @@ def test_no_correction_when_the_settings_ask_for_none(tmp_path):
     assert document["coefficients"] == [1.0, 0.0, 0.0]
     assert document["trusted"]
     assert not document["applied"]
+
+
+def test_a_step_wedge_takes_the_place_of_the_fit(tmp_path):
+    curve = tmp_path / "wedge.csv"
+    rows = [f"{t},{0.8 * t - 0.05 * t * t}" for t in (0.1, 0.2, 0.4, 0.8, 1.6)]
+    curve.write_text("\n".join(["thickness_mm,line_integral", *rows]))
+    document = run(tmp_path, CuppingSection(method="curve", curve=str(curve)), curve)
+    assert document["applied"]
+    assert document["source"] == "a step wedge measured on the same scanner"
+    assert read_linearisation(tmp_path / "c.json") is not None
+    assert read_equations(tmp_path / "e.npz").system is None
+
+
+@pytest.mark.parametrize("given", [{"method": "curve"}, {"curve": "wedge.csv"}, {"method": "none", "curve": "a.csv"}])
+def test_the_method_and_its_file_belong_together(given):
+    with pytest.raises(ValueError, match="expected a file with method curve and only then"):
+        CuppingSection(**given)

@@ -172,6 +172,12 @@ SETTINGS = [
     Case("align.slices", ALIGN, {"align": {"slices": 5}}),
     Case("cupping.degree", CUPPING, {"cupping": {"degree": 3}}, sample=True),
     Case("cupping.method", CUPPING, {"cupping": {"method": "none"}}),
+    Case(
+        "cupping.curve",
+        CUPPING,
+        {"cupping": {"method": "curve", "curve": "wedge.csv"}},
+        act=append("run/wedge.csv", "thickness_mm,line_integral\n1,1\n2,1.9\n3,2.7\n4,3.4\n"),
+    ),
     Case("cupping_protocol.scope without protocols", NOTHING, {"cupping_protocol": {"scope": "scan"}}),
     Case("fdk.window", FDK, {"fdk": {"window": "hann"}}),
     Case("fdk.memory_gb", FDK, {"fdk": {"memory_gb": 3.0}}),

@@ -60,6 +60,7 @@ rule cupping:
     input:
         projections=PROJECTIONS,
         geometry=GEOMETRY,
+        curve=PLAN.settings.cupping.curve or [],
     output:
         cupping=CUPPING,
         slices=CUPPING_SLICES,
@@ -80,7 +81,7 @@ rule cupping:
     message:
         "{wildcards.scan}: beam hardening from the scan itself"
     shell:
-        "xrmflow cupping --projections {input.projections} --geometry {input.geometry} "
+        "xrmflow cupping --projections {input.projections} --geometry {input.geometry} --curve {input.curve:q} "
         "--cupping {output.cupping} --slices {output.slices} --equations {output.equations} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"
 

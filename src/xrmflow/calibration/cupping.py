@@ -90,6 +90,7 @@ class CuppingFit:
             (degree, y, x), profile_powers (degree, r), of which other coefficients make an "after".
         largest: line integral of the scan, leaving out the rarest 1 in 10,000.
         system: the equations that were solved; None where there was nothing like bone.
+        source: what it was fitted to, in words.
     """
 
     coefficients: tuple[float, ...]
@@ -106,6 +107,7 @@ class CuppingFit:
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     largest: float = 0.0
     system: System | None = None
+    source: str = "the scan itself"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the pictures."""
@@ -117,6 +119,7 @@ class CuppingFit:
             "applied": self.applied,
             "trusted": self.trusted,
             "message": self.message,
+            "source": self.source,
             "loss": {"name": "inhomogeneity of bone", "evaluations": list(self.loss)},
             "grey_difference_before": self.grey_difference_before,
             "grey_difference_after": self.grey_difference_after,
@@ -297,7 +300,7 @@ def _conclude(
         grey_difference_before=_grey_difference(before, shape[0], chosen),
         grey_difference_after=_grey_difference(after, shape[0], chosen),
         smoothing_px=smoothing,
-        pictures=_pictures(basis, used, chosen, slab.grid.voxel_mm),
+        pictures=pictures(basis, used, chosen, slab.grid.voxel_mm),
         largest=slab.largest,
         system=system,
     )
@@ -334,10 +337,17 @@ def _grey_difference(volume: np.ndarray, shape: np.ndarray, chosen: np.ndarray) 
     return float((outer - inner) / volume[chosen].mean())
 
 
-def _pictures(
+def pictures(
     basis: np.ndarray, coefficients: tuple[float, ...], chosen: np.ndarray, voxel_mm: float
 ) -> dict[str, np.ndarray]:
-    """The middle slice and the mean grey value of bone against the distance from the axis, of every power."""
+    """The middle slice and the mean grey value of bone against the distance from the axis, of every power.
+
+    Args:
+        basis: (degree, z, y, x) reconstruction of each power.
+        coefficients: 1, c_2, ... of the correction that is shown.
+        chosen: (z, y, x) bool, bone.
+        voxel_mm: edge of a voxel.
+    """
     size = basis.shape[-1]
     x = np.arange(size) - (size - 1) / 2
     ring = np.broadcast_to(np.hypot(x[:, None], x[None]).astype(int), chosen.shape)[chosen]

@@ -86,7 +86,7 @@ class Plan:
     @cached_property
     def protocols(self) -> dict[str, list[str]]:
         """Protocol -> ids of the scans that share its beam-hardening correction."""
-        if self.settings.cupping_protocol.scope == "scan" or self.settings.cupping.method == "none":
+        if self.settings.cupping_protocol.scope == "scan" or self.settings.cupping.method != "homogeneity":
             return {}
         names = dict.fromkeys(scan.protocol for scan in self.scans.values() if scan.protocol)
         return {name: [scan.scan for scan in self.scans.values() if scan.protocol == name] for name in names}
@@ -318,6 +318,9 @@ class Plan:
             weights = getattr(self.settings, name)
             if weights and not Path(weights).is_file():
                 raise SettingsError(f"{name}: no such file {weights}")
+        curve = self.settings.cupping.curve
+        if curve and not Path(curve).is_file():
+            raise SettingsError(f"cupping.curve: no such file {curve}")
 
 
 def load_plan(settings: str) -> Plan:

@@ -92,7 +92,8 @@ def hardening(results: Results, params: ReportSection) -> list[Block]:
     if document is None:
         return [NotRun("Beam hardening (cupping)", "not asked for in the settings")]
     blocks: list[Block] = [Text(_hardening_words(document), "pass" if document.get("trusted") else "look")]
-    blocks += [_coefficients(document)] if document.get("found") else []
+    # A step wedge gives a curve of many coefficients, none of which means anything by itself.
+    blocks += [_coefficients(document)] if document.get("found", [0])[0] == 1 else []
     arrays = _corrected(results.cupping_slices, document)
     unit = display_unit("attenuation_per_mm" if results.calibrated else "attenuation_per_voxel")
     scale = 10.0 if results.calibrated else 1.0

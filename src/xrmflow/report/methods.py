@@ -154,7 +154,9 @@ def _hardening(document: Mapping[str, Any] | None) -> str:
         return "not corrected"
     coefficients = ", ".join(number(c) for c in document.get("coefficients", []))
     scans = (
-        f"all {len(document['scans'])} scans of its protocol together" if document.get("scans") else "the scan itself"
+        f"all {len(document['scans'])} scans of its protocol together"
+        if document.get("scans")
+        else document.get("source", "the scan itself")
     )
     return f"polynomial linearisation fitted to {scans}, coefficients {coefficients}"
 
