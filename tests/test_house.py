@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from xrmflow.config.settings import Settings
-from xrmflow.manage.lineage import PARENTS
+from xrmflow.manage.steps import STAGES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "xrmflow"
 RULES = "".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
 
 
-@pytest.mark.parametrize("stage", PARENTS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_one_name_everywhere(stage):
     assert re.search(rf"^rule {stage}:$", RULES, flags=re.MULTILINE)
     assert (SOURCE / "stages" / f"{stage}.py").is_file()
@@ -29,7 +29,7 @@ def test_a_stage_has_one_name_everywhere(stage):
 
 def test_no_stage_is_left_out_of_the_graph():
     files = {file.stem for file in (SOURCE / "stages").glob("*.py")} - {"__init__"}
-    assert files == set(PARENTS)
+    assert files == set(STAGES)
 
 
 def test_package_files_import_nothing():
@@ -65,7 +65,7 @@ def test_the_settings_page_is_up_to_date():
 
 
 def test_every_setting_says_what_it_means():
-    for stage in PARENTS:
+    for stage in STAGES:
         for name, field in type(Settings().section(stage)).model_fields.items():
             assert field.description, f"{stage}.{name}"
 

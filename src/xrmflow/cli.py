@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stages() -> tuple[str, ...]:
     """Names of all stages, in the order of the data."""
-    from xrmflow.manage.lineage import PARENTS
+    from xrmflow.manage.steps import STAGES
 
-    return tuple(PARENTS)
+    return STAGES
 
 
 def overview() -> str:

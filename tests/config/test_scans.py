@@ -43,6 +43,7 @@ def test_a_missing_role_means_measured_only(table):
         ("scan|source\nx|a.txrm|z\n", ":2: expected 2 tab-separated cells, got 3"),
         ("scan|source|truth\nx|a.txrm|t\n", ":2: truth: no such folder"),
         ("scan|source\nprotocols|a.txrm\n", ":2: scan: the name 'protocols' is taken"),
+        ("scan|source|settings\nx|a.txrm|x.yaml\n", ":2: settings: no such file"),
         ("scan|source|side\nx|a.txrm|up\n", ":2: side: expected one of left, right, got 'up'"),
         ("scan|source|group\nx|a.txrm|a/b\n", ":2: group: expected letters, digits, spaces"),
         ("scan|source|protocol\nx|a.txrm|80 kV\n", ":2: protocol: expected letters, digits, _ and -"),
@@ -61,6 +62,14 @@ def test_labels_of_the_study(table):
     assert scan.protocol == "femur_80kV"
     labels = read_labels(file)
     assert labels["y"] == {"animal": "m 2", "side": "", "group": "", "protocol": "femur_80kV"}
+
+
+def test_a_file_with_settings_of_a_scan_lies_beside_the_table_and_is_told_to_the_study(table, tmp_path):
+    (tmp_path / "x.yaml").touch()
+    file = table("scan|source|settings\nx|a.txrm|x.yaml\ny|b.h5|\n")
+    scans = load_scans(file)
+    assert (scans["x"].settings, scans["y"].settings) == (str(tmp_path / "x.yaml"), "")
+    assert read_labels(file) == {"x": {"settings": "x.yaml"}, "y": {"settings": ""}}
 
 
 def test_labels_that_say_nothing_are_no_columns(table):

@@ -3,9 +3,7 @@ import textwrap
 import pytest
 
 from xrmflow.manage import lineage as module
-from xrmflow.manage.lineage import PARENTS, closure, fingerprint, lineage
-
-SECTIONS = dict.fromkeys(PARENTS, "{}")
+from xrmflow.manage.lineage import closure, fingerprint
 
 
 @pytest.fixture
@@ -59,28 +57,3 @@ def test_a_table_of_another_package_does_not_count(package):
     before = fingerprint("xrmflow.stages.fdk")
     package("report/style.css", "p {}\n")
     assert fingerprint("xrmflow.stages.fdk") == before
-
-
-def heirs(stage):
-    """Stages whose lineage changes with the settings of `stage`."""
-    changed = SECTIONS | {stage: '{"key": 1}'}
-    return {s for s in PARENTS if lineage(s, SECTIONS) != lineage(s, changed)}
-
-
-def test_settings_reach_exactly_the_heirs():
-    assert heirs("report") == {"report"}
-    assert heirs("collect") == {"collect"}
-    assert heirs("morphometry") == {"morphometry", "validate", "collect", "report"}
-    assert "flatfield" not in heirs("cupping")
-    assert {"cupping", "fdk", "n2i_split", "n2i_train", "n2i_apply", "segment", "report"} <= heirs("cupping")
-
-
-def test_segmentation_follows_the_volume_it_works_on():
-    changed = SECTIONS | {"n2i_train": '{"key": 1}'}
-    assert lineage("segment", SECTIONS) == lineage("segment", changed)
-    assert lineage("segment", SECTIONS, volume="denoised") != lineage("segment", changed, volume="denoised")
-
-
-def test_stages_that_take_no_part_do_not_count():
-    without = {stage: text for stage, text in SECTIONS.items() if not stage.startswith("sr_")}
-    assert lineage("report", without) != lineage("report", SECTIONS)

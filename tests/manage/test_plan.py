@@ -2,6 +2,7 @@
 
 import pytest
 
+from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import load_plan
 
 
@@ -22,7 +23,7 @@ def plan(tmp_path, monkeypatch):
 def test_iteration_takes_part_only_where_it_is_measured(plan):
     without, beside = plan(), plan("measure: [volume, iterative]")
     assert "iterative" not in without.measured("mouse")
-    assert "iterative" not in without.active
+    assert "iterative" not in {step.stage for step in planned_jobs(without)}
     assert beside.measured("mouse") == ["volume", "iterative"]
     assert beside.is_iterated("mouse")
     assert not without.is_iterated("mouse")
@@ -32,27 +33,28 @@ def test_settings_of_an_iteration_that_is_not_asked_for_change_nothing(plan):
     changed = "iterative: {method: sirt}\n"
     assert plan(changed).lineage("collect") == plan().lineage("collect")
     measure = "measure: [volume, iterative]\n"
-    assert plan(measure + changed).lineage("collect") != plan(measure).lineage("collect")
-    assert plan(measure + changed).lineage("segment") == plan(measure).lineage("segment")
-    assert plan(measure + changed).lineage("segment", "iterative") != plan(measure).lineage("segment", "iterative")
+    before, now = plan(measure), plan(measure + changed)
+    assert now.lineage("collect") != before.lineage("collect")
+    assert now.lineage("segment", "mouse", "volume") == before.lineage("segment", "mouse", "volume")
+    assert now.lineage("segment", "mouse", "iterative") != before.lineage("segment", "mouse", "iterative")
 
 
 def test_scans_of_a_protocol_share_a_correction(plan, tmp_path):
     alone = plan()
     assert alone.protocols == {}
-    assert "cupping_protocol" not in alone.active
     rows = "".join(f"{name}\tmouse.txrm\ttest\t{protocol}\n" for name, protocol in (("a", "p"), ("b", ""), ("c", "p")))
     (tmp_path / "scans.tsv").write_text(f"scan\tsource\trole\tprotocol\n{rows}")
     shared = plan()
     assert shared.protocols == {"p": ["a", "c"]}
     assert [shared.protocol_of(scan) for scan in "abc"] == ["p", "", "p"]
-    assert shared.lineage("fdk") != alone.lineage("fdk")
-    assert shared.lineage("cupping") == alone.lineage("cupping")
+    assert shared.lineage("fdk", "a") != alone.lineage("fdk", "mouse")
+    assert shared.lineage("fdk", "b") == alone.lineage("fdk", "mouse")
+    assert shared.lineage("cupping", "a") == alone.lineage("cupping", "mouse")
     for text in ("cupping_protocol: {scope: scan}\n", "cupping: {method: none}\n"):
         assert plan(text).protocols == {}
     (tmp_path / "wedge.csv").touch()
     assert plan(f"cupping: {{method: curve, curve: {tmp_path / 'wedge.csv'}}}\n").protocols == {}
-    assert plan("cupping_protocol: {scope: scan}\n").lineage("fdk") == alone.lineage("fdk")
+    assert plan("cupping_protocol: {scope: scan}\n").lineage("fdk", "a") == alone.lineage("fdk", "mouse")
 
 
 @pytest.fixture
@@ -87,8 +89,8 @@ def test_with_weights_trained_earlier_settings_of_training_change_nothing(plan, 
     changed = given + "n2i_train: {steps: 7}\nsr_train: {steps: 7}\n"
     assert plan(changed).lineage("collect") == plan(given).lineage("collect")
     split = given + "n2i_split: {splits: 3}\n"
-    assert plan(split).lineage("n2i_apply") != plan(given).lineage("n2i_apply")
-    assert plan(split).lineage("sr_apply") != plan(given).lineage("sr_apply")
+    for stage in ("n2i_apply", "sr_apply"):
+        assert plan(split).lineage(stage, "mouse") != plan(given).lineage(stage, "mouse")
 
 
 def test_what_takes_no_part_gives_place_to_what_is_above_it(plan, tmp_path):
@@ -99,7 +101,8 @@ def test_what_takes_no_part_gives_place_to_what_is_above_it(plan, tmp_path):
     window = "fdk: {window: hann}\n"
     assert not plan().has_n2i
     assert plan(window).lineage("sr_train") != plan().lineage("sr_train")
-    assert plan(window).lineage("sr_apply") != plan().lineage("sr_apply")
+    assert plan(window).lineage("sr_apply", "low") != plan().lineage("sr_apply", "low")
+
 
 
 def test_a_step_wedge_that_is_not_there_is_named(plan, capsys):

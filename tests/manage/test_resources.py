@@ -8,10 +8,10 @@ import pytest
 from xrmflow.config.settings import Settings
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage import sizes
-from xrmflow.manage.lineage import PARENTS
 from xrmflow.manage.plan import GPUS, load_plan
 from xrmflow.manage.resources import COSTS, WORKFLOW_MB, job_of, memory_mb, minutes, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes
+from xrmflow.manage.steps import STAGES
 
 DEMO = ScanSize(320, 96, 160, 2, (96, 160, 160))
 SMALL = ScanSize(600, 192, 256, 2, (192, 256, 256))
@@ -49,7 +49,7 @@ def job(size, stage, finer=1, **settings):
 
 
 def test_every_stage_has_its_cost():
-    assert set(COSTS) >= set(PARENTS) - {"iterative"}
+    assert set(COSTS) >= set(STAGES) - {"iterative"}
 
 
 @pytest.mark.parametrize("stage", MEASURED)
@@ -110,17 +110,18 @@ def test_a_size_is_read_once_and_kept_until_the_file_or_the_grid_changes(scan, t
         "measured_size",
         lambda source, settings, real=sizes.measured_size: read.append(1) or real(source, settings),
     )
-    assert Sizes(Settings(), kept).of(scan) == ScanSize(50, 20, 100, 2, (20, 100, 100))
-    assert Sizes(Settings(), kept).of(scan) == ScanSize(50, 20, 100, 2, (20, 100, 100))
+    whole, smaller = Settings(), Settings.model_validate({"fdk": {"shape": (4, 5, 6)}})
+    assert Sizes(kept).of([(scan, whole)]) == [ScanSize(50, 20, 100, 2, (20, 100, 100))]
+    assert Sizes(kept).of([(scan, whole)]) == [ScanSize(50, 20, 100, 2, (20, 100, 100))]
     assert len(read) == 1
-    smaller = Settings.model_validate({"fdk": {"shape": (4, 5, 6)}})
-    assert Sizes(smaller, kept).of(scan) == ScanSize(50, 20, 100, 2, (4, 5, 6))
+    assert Sizes(kept).of([(scan, whole), (scan, smaller)])[1] == ScanSize(50, 20, 100, 2, (4, 5, 6))
     os.utime(scan, (1, 1))
-    Sizes(Settings(), kept).of(scan)
+    Sizes(kept).of([(scan, whole)])
     assert len(read) == 3
     kept.write_text('{"damaged": ')
-    assert Sizes(Settings(), kept).of(scan) is not None
-    assert Sizes(Settings(), kept).of(tmp_path / "absent.txrm") is None
+    (found,) = Sizes(kept).of([(scan, whole)])
+    assert found is not None
+    assert Sizes(kept).of([(tmp_path / "absent.txrm", whole)]) == [None]
 
 
 def test_each_scan_of_a_plan_is_looked_at_once_and_all_are_kept_at_once(scan, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def disk(monkeypatch):
 def plan_of(tmp_path, sources, settings=None, role="train"):
     scans = {str(k): Scan(scan=str(k), source=str(source), role=role) for k, source in enumerate(sources)}
     settings = settings or Settings()
-    return Plan(settings, scans, sizes=Sizes(settings, tmp_path / "sizes.json"))
+    return Plan(settings, scans, sizes=Sizes(tmp_path / "sizes.json"))
 
 
 def check(plan, results, at_once=1):

@@ -9,6 +9,7 @@ from xrmflow.errors import UserError
 from xrmflow.manage import records
 from xrmflow.manage.dry_run import METADATA, recorded_lineage
 from xrmflow.manage.plan import load_plan
+from xrmflow.manage.steps import Step
 from xrmflow.manage.why import explain, job_of, run
 
 
@@ -24,6 +25,14 @@ def plan(tmp_path, monkeypatch):
         return load_plan(str(tmp_path / "config.yaml"))
 
     return planned
+
+
+FDK = Step("fdk", "mouse")
+
+
+def changed(results, old, step, plan):
+    """(stage, words) of what differs between an earlier lineage of a step and the present one."""
+    return [(change.step.stage, change.text) for change in records.changes(results, old, step, plan.lineages)]
 
 
 def job(stage, reason, *, scan="mouse", outputs=()):
@@ -44,7 +53,7 @@ def test_a_changed_key_is_named_with_both_values(plan, tmp_path):
     before = plan("cupping: {degree: 2}")
     records.keep(tmp_path, before.made_of)
     now = plan("cupping: {degree: 3}")
-    found = records.changes(tmp_path, before.lineage("fdk"), now.lineage("fdk"), now.made_of)
+    found = changed(tmp_path, before.lineage("fdk", "mouse"), FDK, now)
     assert found == [("cupping", "cupping.degree: 2 -> 3")]
 
 
@@ -52,7 +61,7 @@ def test_a_boolean_flip_is_named(plan, tmp_path):
     before = plan()
     records.keep(tmp_path, before.made_of)
     now = plan("align: {roll: false}")
-    found = records.changes(tmp_path, before.lineage("align"), now.lineage("align"), now.made_of)
+    found = changed(tmp_path, before.lineage("align", "mouse"), Step("align", "mouse"), now)
     assert found == [("align", "align.roll: true -> false")]
 
 
@@ -67,11 +76,11 @@ def test_a_boolean_flip_is_named(plan, tmp_path):
 def test_a_changed_module_is_named(plan, tmp_path, code, words):
     now = plan()
     records.keep(tmp_path, now.made_of)
-    lineage = now.lineage("fdk")
+    lineage = now.lineage("fdk", "mouse")
     file = tmp_path / records.FOLDER / f"{lineage}.json"
     old = json.loads(file.read_text())
     (file.with_name("before.json")).write_text(json.dumps(old | {"code": old["code"] | code}))
-    assert records.changes(tmp_path, "before", lineage, now.made_of) == [("fdk", words)]
+    assert changed(tmp_path, "before", FDK, now) == [("fdk", words)]
 
 
 def test_a_stage_that_joins_or_leaves_is_named(plan, tmp_path):
@@ -80,21 +89,21 @@ def test_a_stage_that_joins_or_leaves_is_named(plan, tmp_path):
     beside = plan("measure: [volume, iterative]")
     records.keep(tmp_path, beside.made_of)
     old, new = without.lineage("collect"), beside.lineage("collect")
-    assert ("collect", "stage iterative now comes before it") in records.changes(tmp_path, old, new, beside.made_of)
-    back = records.changes(tmp_path, new, old, without.made_of)
-    assert ("collect", "stage iterative no longer comes before it") in back
+    text = "morphometry (iterative) of mouse {} comes before it"
+    assert changed(tmp_path, old, Step("collect"), beside) == [("collect", text.format("now"))]
+    assert changed(tmp_path, new, Step("collect"), without) == [("collect", text.format("no longer"))]
 
 
 def test_without_a_record_that_is_said(plan, tmp_path):
     now = plan()
-    found = records.changes(tmp_path, "0123456789abcdef", now.lineage("fdk"), now.made_of)
+    found = changed(tmp_path, "0123456789abcdef", FDK, now)
     assert found == [("fdk", "something has changed (what it was made of is not on record)")]
 
 
 def test_records_survive_nothing_but_damage(plan, tmp_path):
     now = plan()
     records.keep(tmp_path, now.made_of)
-    lineage = now.lineage("fdk")
+    lineage = now.lineage("fdk", "mouse")
     assert records.read(tmp_path, lineage) == now.made_of[lineage]
     (tmp_path / records.FOLDER / f"{lineage}.json").write_text("{")
     assert records.read(tmp_path, lineage) is None

@@ -87,3 +87,12 @@ def test_what_the_table_of_scans_says_comes_after_the_id(tmp_path, tables):
         ("b", "m 2", ""),
     ]
     assert {row["group"] for row in long if row["scan"] == "a"} == {"sham"}
+
+
+def test_settings_of_a_scan_alone_are_told(tmp_path, tables):
+    scans = tmp_path / "scans.tsv"
+    scans.write_text("scan\tsource\tsettings\na\tgone.txrm\town/a.yaml\nb\tgone.txrm\t\n")
+    out = {"table": tmp_path / "morphometry.csv", "wide": tmp_path / "morphometry_wide.csv"}
+    collect.run(tables=tables, **out, scans=scans, params=CollectSection())
+    for path in out.values():
+        assert {(row["scan"], row["settings"]) for row in read_table(path)} == {("a", "own/a.yaml"), ("b", "")}

@@ -1,5 +1,6 @@
 """Exactly what changed is run again."""
 
+import csv
 import json
 import os
 import re
@@ -8,8 +9,14 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+import yaml
+
+from xrmflow.manage.plan import read_plan
+from xrmflow.manage.steps import STAGES, Step
+from xrmflow.manage.why import planned_jobs
 
 HEIRS_OF_CUPPING = {
     "cupping",
@@ -25,6 +32,17 @@ HEIRS_OF_CUPPING = {
     "collect",
     "report",
 }
+
+
+def name_columns(table, **columns):
+    """Set columns of the table of scans: each by scan."""
+    with table.open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    with table.open("w") as file:
+        names = list(dict.fromkeys([*rows[0], *columns]))
+        writer = csv.DictWriter(file, names, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {name: of.get(row["scan"], "") for name, of in columns.items()} for row in rows)
 
 
 def test_the_run_ends_with_a_report_and_all_tables(finished):
@@ -60,18 +78,62 @@ def test_what_is_not_kept_is_gone(finished):
 
 
 def test_two_hundred_scans_are_planned_in_half_a_minute(project):
-    """Of processor time, because other work may run beside this."""
+    """Each with settings of its own. Of processor time, because other work may run beside this."""
     folder = project.root / "run"
     names = [f"s{number:03d}" for number in range(200)]
-    for name in names:
+    for number, name in enumerate(names):
         shutil.copyfile(folder / "bone.txrm", folder / f"{name}.txrm")
-    rows = "".join(f"{name}\t{name}.txrm\ttrain\n" for name in names)
-    (folder / "scans.tsv").write_text(f"scan\tsource\trole\n{rows}")
+        (folder / f"{name}.yaml").write_text(f"align: {{centre_px: {30 + number / 100}}}\n")
+    rows = "".join(f"{name}\t{name}.txrm\ttrain\t{name}.yaml\n" for name in names)
+    (folder / "scans.tsv").write_text(f"scan\tsource\trole\tsettings\n{rows}")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = project.snakemake("--dry-run", "--quiet", "reason").stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert re.search(r"^ingest +200$", shown, flags=re.MULTILINE), shown[-2000:]
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+
+
+def test_lineages_follow_what_the_rules_read(project, monkeypatch):
+    """What a step depends on by the graph of lineages is what Snakemake makes before it: no more and no less."""
+    settings = project.settings | {"measure": ["volume", "iterative", "denoised", "superres"]}
+    (project.root / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    name_columns(project.root / "run" / "scans.tsv", protocol={"bone": "p", "pair_low": "p"})
+    for folder in ("run/results", "run/models", ".snakemake"):
+        shutil.rmtree(project.root / folder)
+    monkeypatch.chdir(project.root)
+    lineages, jobs = read_plan(Path("run/config.yaml")).lineages, planned_jobs(Path("run/config.yaml"))
+    writer = {name: job.step for job in jobs for name in job.outputs}
+    by_files = {job.step: [writer[name] for name in job.files("after")] for job in jobs}
+    by_graph = {step: list(lineages.steps_above(step).values()) for step in by_files}
+
+    def all_above(step, reads):
+        return {found for parent in reads[step] for found in (parent, *all_above(parent, reads))}
+
+    steps = by_files.keys() - {Step("all")}
+    assert {step.stage for step in steps} == set(STAGES)
+    assert all(all_above(step, by_graph) == all_above(step, by_files) for step in steps)
+
+
+def test_a_scan_with_settings_of_its_own_stands_out(project):
+    """Only it is run again; the report, the study's tables and `why` say what was set where."""
+    (project.root / "run" / "bone.yaml").write_text("morphometry: {thickness: false}\n")
+    name_columns(project.root / "run" / "scans.tsv", settings={"bone": "bone.yaml"})
+    said = project.xrmflow("why", "bone", "morphometry", "--settings", "run/config.yaml").stdout
+    assert "morphometry.thickness: true -> false, set in run/bone.yaml (morphometry)" in said
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert project.planned() == set()
+    results = project.root / "run" / "results"
+    assert "skipped: switched off in the settings" in (results / "bone" / "morphometry" / "volume.csv").read_text()
+    assert "morphometry.thickness: false (bone.yaml)" in (results / "bone" / "report.html").read_text()
+    header, first = (results / "morphometry_wide.csv").read_text().splitlines()[:2]
+    assert "bone.yaml" in first
+    assert "settings" in header
+    (project.root / "run" / "bone.yaml").write_text("morphometri: {thickness: false}\n")
+    refused = project.snakemake()
+    assert refused.returncode == 1
+    assert "run/bone.yaml:1: morphometri: unknown key 'morphometri'; did you mean 'morphometry'?" in refused.stdout
+    assert "Traceback" not in refused.stdout
 
 
 def test_a_large_raw_file_counts_by_what_it_holds(project):

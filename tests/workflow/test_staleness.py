@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from xrmflow.manage.lineage import PARENTS
+from xrmflow.manage.steps import STAGES
 
 # The tiny run has three scans: bone (measured), pair_low (networks learn from it) and pair_high (its partner).
 # Each set holds a stage and its heirs: how many jobs of each rule.
@@ -157,6 +157,23 @@ def rename_scan_file(root: Path) -> None:
     """The same frames under another name."""
     (root / "run" / "bone.txrm").rename(root / "run" / "other.txrm")
     _edit(root / "run" / "scans.tsv", ("bone.txrm", "other.txrm"))
+
+
+def own(scan: str, text: str) -> Callable[[Path], None]:
+    """Give a scan settings of its own: a file beside the table, named in a column."""
+
+    def act(root: Path) -> None:
+        (root / "run" / f"{scan}.yaml").write_text(text)
+        file = root / "run" / "scans.tsv"
+        header, *rows = [line.split("\t") for line in file.read_text().splitlines()]
+        column = header.index("settings") if "settings" in header else len(header)
+        header += ["settings"] * (column == len(header))
+        rows = [row + [""] * (len(header) - len(row)) for row in rows]
+        for row in rows:
+            row[column] = f"{scan}.yaml" if row[0] == scan else row[column]
+        file.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n")
+
+    return act
 
 
 UNUSED = "\nUNUSED = 1\n"
@@ -327,6 +344,30 @@ SCANS = [
     Case("a label", COLLECT, act=table(lambda rows: [rows[0], rows[1] + "\tmouse 1", *rows[2:]])),
 ]
 
+# What follows from a changed volume of a scan. The table names the file, and the study's tables tell it.
+OF_BONE = {"fdk": 1, "n2i_split": 1} | N2I_TRAIN | SEGMENT
+OF_PAIR_LOW = {"fdk": 1, "n2i_split": 1} | N2I_TRAIN
+OF_PAIR_HIGH = {"fdk": 1} | SR_TRAIN
+OWN = [
+    Case("own flatfield of bone", {"ingest": 1, "flatfield": 1} | DOWN | OF_BONE,
+         act=own("bone", "flatfield: {rings: none}")),
+    Case("own align of bone", DOWN | OF_BONE, act=own("bone", "align: {centre_px: 31.0}"), sample=True),
+    Case("own cupping of bone", {"cupping": 1} | OF_BONE, act=own("bone", "cupping: {method: none}")),
+    Case("own segment of bone", SEGMENT, act=own("bone", "segment: {sigma_um: 9.0}")),
+    Case("own morphometry of bone", MORPHOMETRY, act=own("bone", "morphometry: {thickness: false}")),
+    Case("own report of bone", REPORT | COLLECT, act=own("bone", "report: {title: Another}")),
+    Case("own ingest of a scan that only networks learn from", {"ingest": 1, "flatfield": 1} | DOWN | OF_PAIR_LOW,
+         act=own("pair_low", "ingest: {angle_sign: -1}")),
+    Case("own fdk of a high-resolution partner", OF_PAIR_HIGH, act=own("pair_high", "fdk: {window: hann}")),
+    Case("own segment of a scan that is not measured", COLLECT, act=own("pair_low", "segment: {sigma_um: 9.0}")),
+    Case("own values that equal the run's", COLLECT,
+         act=own("bone", "# as before\nalign: {centre_px: null}\nfdk: {memory_gb: 4, window: ram-lak}\n")),
+    Case("own settings of a stage that takes no part", REPORT | COLLECT,
+         act=own("bone", "iterative: {nonnegative: false}")),
+    Case("a key of the run that is a scan's own there", {"segment": 3} | MORPHOMETRY,
+         {"segment": {"sigma_um": 9.0}}, act=own("pair_low", "segment: {sigma_um: 8.0}")),
+]  # fmt: skip
+
 RUN = [
     Case("one core", NOTHING, arguments=("--cores", "1")),
     Case("other threads and memory", NOTHING, arguments=("--set-threads", "fdk=1", "--set-resources", "fdk:mem_mb=99")),
@@ -369,9 +410,16 @@ DAMAGE = [
 ]  # fmt: skip
 
 # Run in earnest as well: they are quick.
-REALLY = ("report.title", "collect.symbols", "validate.centre_px", "a deleted table", "a label")
+REALLY = (
+    "report.title",
+    "collect.symbols",
+    "validate.centre_px",
+    "a deleted table",
+    "a label",
+    "own morphometry of bone",
+)
 
-CASES = [*SETTINGS, *CODE_CASES, *FILES, *SCANS, *RUN, *DAMAGE]
+CASES = [*SETTINGS, *CODE_CASES, *FILES, *SCANS, *OWN, *RUN, *DAMAGE]
 
 
 def stale(project, case):
@@ -392,8 +440,8 @@ def test_the_table_is_long_enough_and_has_no_row_twice():
     assert len(CASES) >= 60
     assert len({case.name for case in CASES}) == len(CASES)
     settings = {section for case in CASES for section in case.settings}
-    assert settings >= {stage for stage in PARENTS if stage != "iterative"}
-    assert {f"stages/{stage}.py" for stage in PARENTS} <= {file for case in CASES for file in case.code}
+    assert settings >= {stage for stage in STAGES if stage != "iterative"}
+    assert {f"stages/{stage}.py" for stage in STAGES} <= {file for case in CASES for file in case.code}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.sample], ids=names)

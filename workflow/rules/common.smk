@@ -91,15 +91,19 @@ def kept(path, level):
 
 
 def section(stage):
-    """A stage's settings as one JSON line: the first of the two params of every rule."""
-    return PLAN.sections[stage]
+    """A stage's settings as one JSON line, those of the scan: the first of the two params of every rule."""
+
+    def of(wildcards):
+        return PLAN.section(stage, getattr(wildcards, "scan", ""))
+
+    return of
 
 
 def lineage(stage):
-    """The fingerprint of code and settings of a stage and its ancestors: the second param."""
+    """The fingerprint of code and settings of a job and its ancestors: the second param."""
 
     def of(wildcards):
-        return PLAN.lineage(stage, getattr(wildcards, "volume", "volume"))
+        return PLAN.lineage(stage, **dict(wildcards.items()))
 
     return of
 
@@ -118,15 +122,25 @@ def source(wildcards):
 def files_of_scan(scan):
     """The files a scan is read from beside its source: looked up once, because Snakemake asks often."""
     source = Path(PLAN.scans[scan].source)
-    return [str(file) for file in files_of(source, PLAN.settings.ingest) if file != source]
+    return [str(file) for file in files_of(source, PLAN.settings_of(scan).ingest) if file != source]
 
 
 def files(wildcards):
     return [unless_touched(file, wildcards.scan) for file in files_of_scan(wildcards.scan)]
 
 
+def own_settings(wildcards):
+    """The file with a scan's own settings, where it has some that differ from the run's."""
+    return PLAN.own_file(wildcards.scan) or []
+
+
 def truth(wildcards):
     return f"{PLAN.scans[wildcards.scan].truth}/truth.json"
+
+
+def curve(wildcards):
+    """The step wedge that a scan is corrected by, where there is one."""
+    return PLAN.settings_of(wildcards.scan).cupping.curve or []
 
 
 def cupping(wildcards):

@@ -60,7 +60,7 @@ rule cupping:
     input:
         projections=PROJECTIONS,
         geometry=GEOMETRY,
-        curve=PLAN.settings.cupping.curve or [],
+        curve=curve,
     output:
         cupping=CUPPING,
         slices=CUPPING_SLICES,

@@ -92,6 +92,7 @@ rule report:
         lacuna_tables=measured(LACUNAE),
         models=PLAN.cards(N2I_CARD, SR_CARD),
         validation=when(VALIDATION, PLAN.is_simulated),
+        own_settings=own_settings,
     output:
         report=report(
             REPORT,
@@ -118,5 +119,6 @@ rule report:
         "--sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices} "
         "--volumes {input.volumes} --bones {input.bones} --tables {input.tables} "
         "--slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables} "
-        "--models {input.models} --validation {input.validation} --report {output.report} "
+        "--models {input.models} --validation {input.validation} --own-settings {input.own_settings:q} "
+        "--report {output.report} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -8,6 +8,8 @@ kind.
 import difflib
 import json
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -42,6 +44,32 @@ for _tag, _pattern, _first in (
 Location = tuple[str | int, ...]
 
 
+@dataclass(frozen=True)
+class Written:
+    """Settings as they are written, before they are checked.
+
+    Attributes:
+        values: sections and keys.
+        places: "file:line" of each key, by its path from the top; () for the file itself.
+    """
+
+    values: dict[str, Any]
+    places: dict[Location, str]
+
+    def under(self, over: "Written") -> "Written":
+        """Settings with those of another file laid over them, key by key within each section.
+
+        A section of both files has the places of both, because a fault between two of its keys may lie in either.
+        """
+        values, places = dict(self.values), dict(self.places)
+        for section, keys in over.values.items():
+            below = values.get(section)
+            values[section] = {**below, **keys} if isinstance(below, dict) and isinstance(keys, dict) else keys
+        for at, place in over.places.items():
+            places[at] = f"{place} (over {places[at]})" if len(at) == 1 and at in places else place
+        return Written(values, places)
+
+
 def load_settings(path: Path | str, model: type[Model]) -> Model:
     """Read and validate a settings file.
 
@@ -52,12 +80,22 @@ def load_settings(path: Path | str, model: type[Model]) -> Model:
     Raises:
         SettingsError: one line a fault, each with file, line, key, what was expected, and the nearest valid key.
     """
+    return validated(read_settings(path), model)
+
+
+def read_settings(path: Path | str) -> Written:
+    """Read a settings file without asking what its keys mean; raises SettingsError where it is not plain YAML."""
     path = Path(path)
-    value, lines = _parse(path)
+    values, lines = _parse(path)
+    return Written(values, {at: f"{path}:{line}" for at, line in lines.items()})
+
+
+def validated(written: Written, model: type[Model]) -> Model:
+    """Settings that fit a model; raises SettingsError, one line a fault, as `load_settings` does."""
     try:
-        return model.model_validate_json(json.dumps(value))
+        return model.model_validate_json(json.dumps(written.values))
     except ValidationError as error:
-        faults = [_explain(fault, model, path, lines) for fault in error.errors()]
+        faults = [_explain(fault, model, written.places) for fault in error.errors()]
         raise SettingsError("\n".join(dict.fromkeys(faults))) from None
 
 
@@ -151,15 +189,20 @@ def _scalar(node: yaml.Node) -> Any:
     return float(node.value) if kind == "float" else node.value
 
 
-def _explain(fault: Any, model: type[BaseModel], path: Path, lines: dict[Location, int]) -> str:
+def nearest(key: str, valid: Iterable[str]) -> str:
+    """What to write instead of an unknown key, in words."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(valid)}"
+
+
+def _explain(fault: Any, model: type[BaseModel], places: dict[Location, str]) -> str:
     """One line: file, line, key, what was expected, what was got, the nearest valid key."""
     where = tuple(fault["loc"])
-    known = next(where[:n] for n in range(len(where), -1, -1) if where[:n] in lines)
-    place = f"{path}:{lines[known]}: {'.'.join(str(part) for part in where) or 'settings'}"
+    known = next(where[:n] for n in range(len(where), -1, -1) if where[:n] in places)
+    place = f"{places[known]}: {'.'.join(str(part) for part in where) or 'settings'}"
     if fault["type"] == "extra_forbidden":
-        valid = _valid_keys(model, where[:-1])
-        near = difflib.get_close_matches(str(where[-1]), valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(sorted(valid))}"
+        hint = nearest(str(where[-1]), _valid_keys(model, where[:-1]))
         return f"{place}: unknown key {str(where[-1])!r}; {hint}"
     if fault["type"] == "missing":
         return f"{place}: required key is missing"

@@ -8,7 +8,9 @@ from pathlib import Path
 from xrmflow.errors import SettingsError
 
 LABELS = ("animal", "side", "bone", "group", "timepoint", "protocol")
-COLUMNS = ("scan", "source", "role", "pair", "truth", *LABELS)
+COLUMNS = ("scan", "source", "role", "pair", "truth", *LABELS, "settings")
+# What the study's tables say of a scan: a scan that was treated differently stands out.
+TOLD = (*LABELS, "settings")
 SIDES = ("left", "right")
 ROLES = ("train", "train-only", "validation", "test", "reference")
 SCAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -32,6 +34,7 @@ class Scan:
         animal, side, bone, group, timepoint: what was scanned, for the tables of the study; "" where not told.
         protocol: name of the way it was scanned (tube, filter, distances, kind of specimen): scans of one protocol
             share one beam-hardening correction. Also a column of the study's tables.
+        settings: file with settings of this scan alone, laid over those of the run; "" for none.
     """
 
     scan: str
@@ -45,6 +48,7 @@ class Scan:
     group: str = ""
     timepoint: str = ""
     protocol: str = ""
+    settings: str = ""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -74,10 +78,10 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
 def read_labels(path: Path | str) -> dict[str, dict[str, str]]:
     """What the table says of each scan for the study, by id and column; the raw files need not be there any more.
 
-    Columns of `LABELS` that say nothing of any scan are left out.
+    Columns of `TOLD` that say nothing of any scan are left out.
     """
     rows = [values for _, values in _rows(Path(path))]
-    told = [name for name in LABELS if any(values.get(name) for values in rows)]
+    told = [name for name in TOLD if any(values.get(name) for values in rows)]
     return {values.get("scan", ""): {name: values.get(name, "") for name in told} for values in rows}
 
 
@@ -133,7 +137,10 @@ def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     truth = str(path.parent / scan.truth) if scan.truth else ""
     if truth and not Path(truth).is_dir():
         raise SettingsError(f"{place}: truth: no such folder {truth}")
-    return replace(scan, source=str(source), truth=truth)
+    settings = str(path.parent / scan.settings) if scan.settings else ""
+    if settings and not Path(settings).is_file():
+        raise SettingsError(f"{place}: settings: no such file {settings}")
+    return replace(scan, source=str(source), truth=truth, settings=settings)
 
 
 def _check_labels(scan: Scan, place: str) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
 from xrmflow.manage.footprint import Footprint, beside_stores, store_footprints
-from xrmflow.manage.jobs import PlannedJob, planned_jobs
+from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import Plan, load_plan
 from xrmflow.manage.resources import CORES_USED, GPU_STAGES, seconds, threads_of, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
+from xrmflow.manage.steps import Step
 
 # Of networks on a GPU, in cores that would do the same work. Assumed: nothing was measured on a GPU yet.
 GPU_CORES = 50
@@ -148,15 +149,12 @@ class KnownSize(Sizes):
     def __init__(self, size: ScanSize) -> None:
         self._size = size
 
-    def read(self, sources: Iterable[Path]) -> None:
-        """Nothing is left to be read."""
-
-    def of(self, source: Path) -> ScanSize:
+    def of(self, wanted: Iterable[tuple[Path, Settings]]) -> list[ScanSize | None]:
         """The size, whatever the file."""
-        return self._size
+        return [self._size for _ in wanted]
 
 
-def scan_footprints(plan: Plan, scan: str, jobs: Iterable[PlannedJob] | None = None) -> dict[str, Footprint]:
+def scan_footprints(plan: Plan, scan: str, jobs: Iterable[Step] | None = None) -> dict[str, Footprint]:
     """What each store of a scan takes; nothing for a scan that cannot be read: its own job will say why."""
     size = plan.size(scan)
     if size is None:
@@ -195,7 +193,7 @@ def table(found: Estimate) -> str:
     return "\n".join(lines)
 
 
-def _needs(name: str, jobs: list[PlannedJob], plan: Plan, cores: int, stores: dict[str, Footprint]) -> Needs:
+def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str, Footprint]) -> Needs:
     kept, passing = kept_and_passing(plan, stores)
     memory = {job.stage: 0.0 for job in jobs} | _largest((job.stage, expected_mb(plan, job)) for job in jobs)
     times = _by_stage(jobs, plan, cores)
@@ -217,7 +215,7 @@ def _needs(name: str, jobs: list[PlannedJob], plan: Plan, cores: int, stores: di
     )
 
 
-def _total(rows: list[Needs], jobs: list[PlannedJob], plan: Plan, cores: int) -> Needs:
+def _total(rows: list[Needs], jobs: list[Step], plan: Plan, cores: int) -> Needs:
     """The run: as many scans as there are cores may have stores that are deleted later."""
     stores: dict[str, float] = {}
     for row in rows:
@@ -245,7 +243,7 @@ def _total(rows: list[Needs], jobs: list[PlannedJob], plan: Plan, cores: int) ->
     )
 
 
-def _by_stage(jobs: list[PlannedJob], plan: Plan, cores: int) -> dict[str, float]:
+def _by_stage(jobs: list[Step], plan: Plan, cores: int) -> dict[str, float]:
     """Seconds that the jobs of each stage take of a machine with so many cores."""
     times: dict[str, float] = {}
     for job in jobs:
@@ -254,31 +252,31 @@ def _by_stage(jobs: list[PlannedJob], plan: Plan, cores: int) -> dict[str, float
     return times
 
 
-def expected_mb(plan: Plan, job: PlannedJob) -> float:
+def expected_mb(plan: Plan, job: Step) -> float:
     """Megabytes a job is expected to take at its peak."""
     return used_mb(job.stage, plan.work(job.stage, _wildcards(job)))
 
 
-def _seconds(plan: Plan, job: PlannedJob, cores: int) -> float:
+def _seconds(plan: Plan, job: Step, cores: int) -> float:
     threads = GPU_CORES if _on_gpu(plan, job) else min(threads_of(job.stage), cores, CORES_USED)
     return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
 
 
-def core_seconds(plan: Plan, job: PlannedJob) -> float:
+def core_seconds(plan: Plan, job: Step) -> float:
     """Of one core; for a job on a GPU the seconds it lasts, because one core waits for it."""
     threads = GPU_CORES if _on_gpu(plan, job) else 1
     return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
 
 
-def _on_gpu(plan: Plan, job: PlannedJob) -> bool:
+def _on_gpu(plan: Plan, job: Step) -> bool:
     return bool(plan.gpu) and job.stage in GPU_STAGES
 
 
-def _wildcards(job: PlannedJob) -> Any:
+def _wildcards(job: Step) -> Any:
     return SimpleNamespace(**{name: value for name, value in asdict(job).items() if value and name != "stage"})
 
 
-def _shared_footprint(jobs: Collection[PlannedJob]) -> Footprint:
+def _shared_footprint(jobs: Collection[Step]) -> Footprint:
     models = sum(job.stage.endswith("_train") for job in jobs)
     return Footprint(models * BYTES_OF_MODEL, models * FILES_OF_MODEL + (len(jobs) - models) * FILES_OF_STUDY)
 

@@ -78,6 +78,7 @@ def table_text(scans: list[Found], folder: Path) -> str:
     lines = [
         "# One row a scan. role: train (networks learn from it, and it is measured), train-only, validation, test,",
         "# reference (high-resolution partner). pair: id of the partner that super-resolution learns from.",
+        "# settings: file with what is different for this scan alone, such as  align: {centre_px: 511.3}",
         "\t".join(COLUMNS),
     ]
     for number, scan in enumerate(scans):

@@ -1,39 +1,25 @@
 """The jobs of a whole run, from the raw files on, without Snakemake: what the rules would ask for."""
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from xrmflow.manage.plan import Plan
+from xrmflow.manage.steps import Step
 
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """One job.
-
-    Attributes:
-        stage: its name.
-        scan: id; "" for what all scans share.
-        volume: which it works on, for `segment` and `morphometry`.
-        protocol: for `cupping_protocol`.
-    """
-
-    stage: str
-    scan: str = ""
-    volume: str = ""
-    protocol: str = ""
+if TYPE_CHECKING:
+    from xrmflow.manage.plan import Plan
 
 
-def planned_jobs(plan: Plan) -> list[PlannedJob]:
+def planned_jobs(plan: "Plan") -> list[Step]:
     """Every job of a run that starts with nothing."""
-    jobs = [PlannedJob(stage, scan) for scan in plan.scans for stage in _stages(plan, scan)]
+    jobs = [Step(stage, scan) for scan in plan.scans for stage in _stages(plan, scan)]
     for scan in plan.scans:
         pairs = [(stage, volume) for volume in plan.measured(scan) for stage in ("segment", "morphometry")]
-        jobs += [PlannedJob(stage, scan, volume) for stage, volume in pairs]
-    jobs += [PlannedJob("cupping_protocol", protocol=protocol) for protocol in plan.protocols]
-    jobs += [PlannedJob("n2i_train")] * plan.trains_n2i + [PlannedJob("sr_train")] * plan.trains_sr
-    return jobs + [PlannedJob("collect")] * any(plan.is_measured(scan) for scan in plan.scans)
+        jobs += [Step(stage, scan, volume) for stage, volume in pairs]
+    jobs += [Step("cupping_protocol", protocol=protocol) for protocol in plan.protocols]
+    jobs += [Step("n2i_train")] * plan.trains_n2i + [Step("sr_train")] * plan.trains_sr
+    return jobs + [Step("collect")] * any(plan.is_measured(scan) for scan in plan.scans)
 
 
-def _stages(plan: Plan, scan: str) -> list[str]:
+def _stages(plan: "Plan", scan: str) -> list[str]:
     """Stages that run once for a scan."""
     measured, denoised = plan.is_measured(scan), _is_denoised(plan, scan)
     wanted = {
@@ -52,11 +38,11 @@ def _stages(plan: Plan, scan: str) -> list[str]:
     return [stage for stage, runs in wanted.items() if runs]
 
 
-def _is_denoised(plan: Plan, scan: str) -> bool:
+def _is_denoised(plan: "Plan", scan: str) -> bool:
     """Whether a scan has a denoised volume: measured, or what super-resolution starts from or learns from."""
     refined = plan.is_superresolved(scan) or (plan.trains_sr and scan in plan.pairs)
     return plan.is_denoised(scan) or (plan.has_n2i and refined)
 
 
-def _teaches(plan: Plan, scan: str) -> bool:
+def _teaches(plan: "Plan", scan: str) -> bool:
     return plan.trains_n2i and plan.scans[scan].role in ("train", "train-only", "validation")

@@ -1,70 +1,54 @@
 """Lineage: what a result depends on besides its input files: code and settings of its stage and its ancestors.
 
 Snakemake sees neither edits to a module that a rule's command imports nor a settings value used only inside a
-command. So each rule carries a fingerprint: a hash over the static import closure of its stage (normalised syntax:
-comments, docstrings and formatting do not count; data files of the packages in it do), its settings section, and the
-lineages of the stages above it.
+command. So each job carries a fingerprint: a hash over the static import closure of its stage (normalised syntax:
+comments, docstrings and formatting do not count; data files of the packages in it do), its settings section, which may
+be its scan's own, and the lineages of the steps above it.
 """
 
 import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xrmflow.manage.steps import Step, steps_above
+
+if TYPE_CHECKING:
+    from xrmflow.manage.plan import Plan
 
 PACKAGE = "xrmflow"
 ROOT = Path(__file__).parents[1]
 DATA_SUFFIXES = {".csv", ".json", ".html", ".css", ".js", ".jinja", ".cu"}
 
-# Each stage and the stages whose results it reads, in the order of the data.
-PARENTS: dict[str, tuple[str, ...]] = {
-    "ingest": (),
-    "flatfield": ("ingest",),
-    "align": ("flatfield",),
-    "cupping": ("align",),
-    "cupping_protocol": ("cupping",),
-    "fdk": ("cupping", "cupping_protocol"),
-    "iterative": ("fdk",),
-    "n2i_split": ("fdk",),
-    "n2i_train": ("n2i_split",),
-    "n2i_apply": ("n2i_train",),
-    "sr_train": ("n2i_apply",),
-    "sr_apply": ("sr_train",),
-    "segment": ("fdk",),
-    "morphometry": ("segment",),
-    "validate": ("morphometry", "iterative", "n2i_apply", "sr_apply"),
-    "collect": ("morphometry", "iterative", "n2i_apply", "sr_apply"),
-    "report": ("validate", "morphometry", "iterative", "n2i_apply", "sr_apply"),
-}
-# The stage that writes each volume that can be measured.
-WRITERS = {"volume": "fdk", "iterative": "iterative", "denoised": "n2i_apply", "superres": "sr_apply"}
 
+class Lineages:
+    """The lineages of a run's steps, each computed once."""
 
-def lineage(stage: str, sections: dict[str, str], *, volume: str = "volume") -> str:
-    """Fingerprint of a stage: 16 hexadecimal digits.
+    def __init__(self, plan: "Plan") -> None:
+        """Of the steps of a plan, with the settings of its scans."""
+        self._plan = plan
+        self._known: dict[Step, str] = {}
 
-    Args:
-        stage: its name.
-        sections: the canonical JSON of the settings section of every stage that takes part; an ancestor without one
-        gives place to those above it.
-        volume: which volume the stage works on, for `segment` and `morphometry`.
-    """
-    above = ancestors(stage, sections, volume=volume).values()
-    text = "\n".join([stage, fingerprint(f"{PACKAGE}.stages.{stage}"), sections[stage], *above])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def of(self, step: Step) -> str:
+        """Fingerprint of a step: 16 hexadecimal digits."""
+        if step not in self._known:
+            above = (f"{name} {lineage}" for name, lineage in sorted(self.above(step).items()))
+            text = [step.stage, fingerprint(f"{PACKAGE}.stages.{step.stage}"), self.section(step), *above]
+            self._known[step] = hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
+        return self._known[step]
 
+    def above(self, step: Step) -> dict[str, str]:
+        """The lineage of each step right above, by what it is to this one."""
+        return {name: self.of(parent) for name, parent in self.steps_above(step).items()}
 
-def ancestors(stage: str, sections: dict[str, str], *, volume: str = "volume") -> dict[str, str]:
-    """The stages right above a stage, each with its lineage; see `lineage` for the arguments.
+    def steps_above(self, step: Step) -> dict[str, Step]:
+        """The steps right above, by what each is to this one."""
+        return steps_above(self._plan, step)
 
-    One that takes no part in the run gives place to those above it.
-    """
-    found: dict[str, str] = {}
-    for parent in (WRITERS[volume],) if stage == "segment" else PARENTS[stage]:
-        if parent in sections:
-            found[parent] = lineage(parent, sections, volume=volume)
-        else:
-            found |= ancestors(parent, sections, volume=volume)
-    return found
+    def section(self, step: Step) -> str:
+        """The settings of a step as one JSON line."""
+        return self._plan.section(step.stage, step.scan)
 
 
 @cache

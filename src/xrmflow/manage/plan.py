@@ -7,12 +7,13 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from xrmflow.config.loader import load_settings
+from xrmflow.config.loader import read_settings, validated
+from xrmflow.config.own import all_own_settings
 from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
@@ -20,8 +21,10 @@ from xrmflow.io import sums
 from xrmflow.manage import failures, records, resources, runs
 from xrmflow.manage.clean import sweep
 from xrmflow.manage.failures import Ended
-from xrmflow.manage.lineage import PARENTS, WRITERS, lineage
+from xrmflow.manage.jobs import planned_jobs
+from xrmflow.manage.lineage import Lineages
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
+from xrmflow.manage.steps import Step
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +46,40 @@ class Plan:
         scans: dict[str, Scan],
         table: Path = Path("scans.tsv"),
         *,
+        own: Mapping[str, Settings] | None = None,
         sizes: Sizes | None = None,
     ) -> None:
-        """Plan a run; `sizes` says how large scans are, by default from the scans themselves."""
+        """Plan a run.
+
+        Args:
+            settings: of the run.
+            scans: by id.
+            table: the table of scans.
+            own: whole settings of the scans that have some of their own, by id.
+            sizes: says how large scans are; by default from the scans themselves.
+        """
         self.settings = settings
         self.scans = scans
         self.table = table
-        self._sizes = sizes or Sizes(settings)
+        self._own = own or {}
+        self._sizes = sizes or Sizes()
         self._run_lock: TextIO | None = None
         self._check()
+
+    # which settings ----------------------------------------------------------------------------------------------
+
+    def settings_of(self, scan: str) -> Settings:
+        """The settings of a scan: the run's, with its own laid over them where it has some; the run's for ""."""
+        return self._own.get(scan, self.settings)
+
+    def own_file(self, scan: str) -> str:
+        """The file with a scan's own settings; "" where it has none, or none that differs from the run's."""
+        return self.scans[scan].settings if self.settings_of(scan) != self.settings else ""
+
+    @lru_cache  # noqa: B019 (one plan lives as long as the process)
+    def section(self, stage: str, scan: str = "") -> str:
+        """A stage's settings as one JSON line: the run's, or those of a scan."""
+        return self.settings_of(scan).section(stage).canonical()
 
     # which networks ----------------------------------------------------------------------------------------------
 
@@ -85,16 +113,18 @@ class Plan:
 
     @cached_property
     def protocols(self) -> dict[str, list[str]]:
-        """Protocol -> ids of the scans that share its beam-hardening correction."""
-        if self.settings.cupping_protocol.scope == "scan" or self.settings.cupping.method != "homogeneity":
-            return {}
-        names = dict.fromkeys(scan.protocol for scan in self.scans.values() if scan.protocol)
-        return {name: [scan.scan for scan in self.scans.values() if scan.protocol == name] for name in names}
+        """Protocol -> ids of the scans that share its beam-hardening correction: not those that get another, or none."""
+        found: dict[str, list[str]] = {}
+        if self.settings.cupping_protocol.scope != "scan":
+            for scan in self.scans.values():
+                if scan.protocol and self.settings_of(scan.scan).cupping.method == "homogeneity":
+                    found.setdefault(scan.protocol, []).append(scan.scan)
+        return found
 
     def protocol_of(self, scan: str) -> str:
         """The protocol whose correction a scan gets; "" where it has its own."""
         name = self.scans[scan].protocol
-        return name if name in self.protocols else ""
+        return name if scan in self.protocols.get(name, ()) else ""
 
     # which scans and volumes -------------------------------------------------------------------------------------
 
@@ -139,36 +169,19 @@ class Plan:
 
     # params of the rules -----------------------------------------------------------------------------------------
 
-    @cached_property
-    def sections(self) -> dict[str, str]:
-        """Every stage's settings as one JSON line."""
-        return {stage: self.settings.section(stage).canonical() for stage in PARENTS}
+    def lineage(self, stage: str, scan: str = "", volume: str = "", protocol: str = "") -> str:
+        """Fingerprint of code and settings of a step and its ancestors."""
+        return self.lineages.of(Step(stage, scan, volume, protocol))
 
     @cached_property
-    def active(self) -> dict[str, str]:
-        """The sections of the stages that take part in this run."""
-        left_out = {name for name in PARENTS if name.startswith("n2i") and not self.has_n2i}
-        left_out |= {name for name in PARENTS if name.startswith("sr") and not self.has_sr}
-        left_out |= set() if self.trains_n2i else {"n2i_train"}
-        left_out |= set() if self.trains_sr else {"sr_train"}
-        left_out |= set() if self.protocols else {"cupping_protocol"}
-        left_out |= {"iterative"} - set(self.settings.measure)
-        return {stage: section for stage, section in self.sections.items() if stage not in left_out}
+    def lineages(self) -> Lineages:
+        """Of all steps."""
+        return Lineages(self)
 
-    @lru_cache  # noqa: B019 (one plan lives as long as the process)
-    def lineage(self, stage: str, volume: str = "volume") -> str:
-        """Fingerprint of code and settings of a stage and its ancestors."""
-        return lineage(stage, self.sections if stage not in self.active else self.active, volume=volume)
-
-    @cached_property
+    @property
     def made_of(self) -> dict[str, records.Record]:
         """What the present lineages are made of, by lineage."""
-        volumes = [volume for volume, writer in WRITERS.items() if writer in self.active]
-        return {
-            self.lineage(stage, volume): records.record(stage, self.active, volume=volume)
-            for volume in volumes
-            for stage in self.active
-        }
+        return {self.lineages.of(step): records.record(step, self.lineages) for step in planned_jobs(self)}
 
     # what a job asks for -----------------------------------------------------------------------------------------
 
@@ -210,8 +223,8 @@ class Plan:
 
     def work(self, stage: str, wildcards: Any) -> resources.Job:
         """What a job works on."""
-        section = self.settings.section(stage)
         scan, splits = getattr(wildcards, "scan", ""), self.settings.n2i_split.splits
+        section = self.settings_of(scan).section(stage)
         network = self.settings.sr_train if stage.startswith("sr") else self.settings.n2i_train
         job_of = partial(resources.job_of, section=section, features=network.features)
         if scan:
@@ -233,12 +246,12 @@ class Plan:
 
     def size(self, scan: str) -> ScanSize | None:
         """How large a scan is; None where it cannot be read: its own job will say why."""
-        return self._known_sizes.of(Path(self.scans[scan].source))
+        return self._known_sizes[scan]
 
     @cached_property
-    def _known_sizes(self) -> Sizes:
-        self._sizes.read([Path(scan.source) for scan in self.scans.values()])
-        return self._sizes
+    def _known_sizes(self) -> dict[str, ScanSize | None]:
+        wanted = [(Path(scan.source), self.settings_of(name)) for name, scan in self.scans.items()]
+        return dict(zip(self.scans, self._sizes.of(wanted), strict=True))
 
     # storage -----------------------------------------------------------------------------------------------------
 
@@ -299,7 +312,7 @@ class Plan:
         """Run stage collect over the tables there are, under names that the workflow does not take for the whole."""
         table, wide = (str(results / name) for name in PARTIAL)
         command = [sys.executable, "-m", "xrmflow.cli", "collect", "--table", table, "--wide", wide]
-        command += ["--params", self.sections["collect"], "--scans", str(self.table), "--tables", *tables]
+        command += ["--params", self.section("collect"), "--scans", str(self.table), "--tables", *tables]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
         print(said, file=sys.stderr)
@@ -318,18 +331,34 @@ class Plan:
             weights = getattr(self.settings, name)
             if weights and not Path(weights).is_file():
                 raise SettingsError(f"{name}: no such file {weights}")
-        curve = self.settings.cupping.curve
-        if curve and not Path(curve).is_file():
-            raise SettingsError(f"cupping.curve: no such file {curve}")
+        for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)} - {None}:
+            if not Path(curve).is_file():
+                raise SettingsError(f"cupping.curve: no such file {curve}")
+        for protocol, scans in self.protocols.items():
+            degrees = {scan: self.settings_of(scan).cupping.degree for scan in scans}
+            if len(set(degrees.values())) > 1:
+                got = ", ".join(f"{degree} ({scan})" for scan, degree in degrees.items())
+                raise SettingsError(f"cupping.degree: expected one for all scans of protocol {protocol}, got {got}")
+
+
+def read_plan(file: Path) -> Plan:
+    """Read the settings of a run, its table of scans, and the settings of single scans.
+
+    Raises:
+        SettingsError: faults with file, line, key, what was expected, and the nearest valid key.
+    """
+    run = read_settings(file)
+    settings = validated(run, Settings)
+    table = file.parent / settings.scans
+    scans = load_scans(table)
+    files = {scan.scan: scan.settings for scan in scans.values() if scan.settings}
+    return Plan(settings, scans, table, own=all_own_settings(run, files))
 
 
 def load_plan(settings: str) -> Plan:
     """Read settings and scans for the Snakefile; a fault ends the run with its one clear line."""
     try:
-        path = Path(settings)
-        loaded = load_settings(path, Settings)
-        table = path.parent / loaded.scans
-        return Plan(loaded, load_scans(table), table)
+        return read_plan(Path(settings))
     except UserError as error:
         fault(error)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xrmflow.io.manifest import write_durably
-from xrmflow.manage.lineage import PACKAGE, ancestors, parts
+from xrmflow.manage.lineage import PACKAGE, Lineages, parts
+from xrmflow.manage.steps import Step
 
 FOLDER = ".lineages"
 
@@ -23,7 +24,7 @@ class Record:
         stage: whose it is.
         settings: its section.
         code: hash of each module and data file, by name.
-        above: lineage of each stage right above.
+        above: lineage of each step right above, by what it is to this one.
     """
 
     stage: str
@@ -32,10 +33,25 @@ class Record:
     above: dict[str, str]
 
 
-def record(stage: str, sections: dict[str, str], *, volume: str = "volume") -> Record:
-    """The record of a stage's lineage as it is now; arguments as of `lineage`."""
-    code = {name: digest[:16] for name, digest in parts(f"{PACKAGE}.stages.{stage}").items()}
-    return Record(stage, json.loads(sections[stage]), code, ancestors(stage, sections, volume=volume))
+@dataclass(frozen=True)
+class Change:
+    """What differs between a lineage and a present one.
+
+    Attributes:
+        step: whose own the change is: the one asked for, or one above it.
+        text: in words.
+        key: of the step's settings, where it is one of them.
+    """
+
+    step: Step
+    text: str
+    key: str = ""
+
+
+def record(step: Step, lineages: Lineages) -> Record:
+    """The record of a step's lineage as it is now."""
+    code = {name: digest[:16] for name, digest in parts(f"{PACKAGE}.stages.{step.stage}").items()}
+    return Record(step.stage, json.loads(lineages.section(step)), code, lineages.above(step))
 
 
 def keep(results: Path, records: dict[str, Record]) -> None:
@@ -56,34 +72,42 @@ def read(results: Path, lineage: str) -> Record | None:
         return None
 
 
-def changes(results: Path, old: str, new: str, present: dict[str, Record]) -> list[tuple[str, str]]:
-    """What differs between a lineage and a present one, in its own stage and in all above, as (stage, words).
+def changes(results: Path, old: str, step: Step, lineages: Lineages) -> list[Change]:
+    """What differs between an earlier lineage of a step and its present one, in the step itself and in all above.
 
     Args:
         results: the folder with the earlier records.
         old: the earlier lineage.
-        new: the present lineage.
-        present: the records of the present, by lineage.
+        step: whose it was.
+        lineages: the present ones.
     """
-    before, now = read(results, old), present[new]
-    if old == new:
-        return []
+    return list(dict.fromkeys(_changes(results, old, step, lineages, set())))
+
+
+def _changes(results: Path, old: str, step: Step, lineages: Lineages, seen: set[tuple[str, Step]]) -> Iterator[Change]:
+    """The changes; `seen` holds what has been compared: many ways lead to the same steps above."""
+    if old == lineages.of(step) or (old, step) in seen:
+        return
+    seen.add((old, step))
+    before, now = read(results, old), record(step, lineages)
     if before is None:
-        return [(now.stage, "something has changed (what it was made of is not on record)")]
-    found = [(now.stage, text) for text in (*_settings(before, now), *_code(before, now))]
-    for stage, lineage in now.above.items():
-        if stage in before.above:
-            found += changes(results, before.above[stage], lineage, present)
-    found += [(now.stage, f"stage {stage} now comes before it") for stage in now.above if stage not in before.above]
-    found += [(now.stage, f"stage {stage} no longer comes before it") for stage in before.above.keys() - now.above]
-    return list(dict.fromkeys(found))
+        yield Change(step, "something has changed (what it was made of is not on record)")
+        return
+    yield from _settings(before, now, step)
+    yield from (Change(step, text) for text in _code(before, now))
+    for name, parent in lineages.steps_above(step).items():
+        if name in before.above:
+            yield from _changes(results, before.above[name], parent, lineages, seen)
+    yield from (Change(step, f"{name} now comes before it") for name in now.above if name not in before.above)
+    gone = before.above.keys() - now.above
+    yield from (Change(step, f"{name} no longer comes before it") for name in sorted(gone))
 
 
-def _settings(before: Record, now: Record) -> Iterator[str]:
+def _settings(before: Record, now: Record, step: Step) -> Iterator[Change]:
     for key in sorted(before.settings.keys() | now.settings.keys()):
         old, new = (_shown(one.settings, key) for one in (before, now))
         if old != new:
-            yield f"{now.stage}.{key}: {old} -> {new}"
+            yield Change(step, f"{now.stage}.{key}: {old} -> {new}", key)
 
 
 def _shown(settings: dict[str, Any], key: str) -> str:

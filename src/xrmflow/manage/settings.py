@@ -5,23 +5,22 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from xrmflow.config.loader import load_settings
-from xrmflow.config.scans import COLUMNS, ROLES, load_scans
+from xrmflow.config.own import OWN
+from xrmflow.config.scans import COLUMNS, ROLES
 from xrmflow.config.section import Section
 from xrmflow.config.settings import Settings
+from xrmflow.manage.plan import read_plan
 
 
 def run(*, check: Path | None = None, explain: bool = False) -> str:
-    """Check a settings file with its table of scans, or explain every key.
+    """Check a settings file with its table of scans and their own settings, or explain every key.
 
     Args:
         check: settings file to check.
         explain: print every key with unit, default and meaning (the text of config/README.md).
     """
     if check:
-        settings = load_settings(check, Settings)
-        scans = load_scans(check.parent / settings.scans)
-        return f"{check}: valid, {len(scans)} scans"
+        return f"{check}: valid, {len(read_plan(check).scans)} scans"
     return explanation().rstrip() if explain else "nothing asked for: give --check FILE or --explain"
 
 
@@ -40,6 +39,12 @@ def explanation() -> str:
         "known answer of a simulated scan. The columns from `animal` on become columns of the study's tables;",
         "`side` is left or right; scans of one `protocol` (tube, filter, distances, kind of specimen) share one",
         "correction of beam hardening, and a density phantom among them is corrected in the same way.",
+        "",
+        "A scan that needs settings of its own names a file in column `settings` (path from the table's folder), which",
+        "holds only what differs, such as `align: {centre_px: 511.3}`. Its sections may be",
+        f"{', '.join(f'`{name}`' for name in OWN)}.",
+        "What scans share (networks, the study, folders) is the run's. Only the stages of that scan become stale, and",
+        "networks that learn from it. `xrmflow why` and the report name the file, and so do the study's tables.",
         "",
         "## The run",
         "",

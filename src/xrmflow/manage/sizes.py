@@ -95,46 +95,46 @@ def _factor_of(weights: Path) -> int:
 
 
 class Sizes:
-    """Sizes of scans, kept in a file.
+    """Sizes of scans, kept in a file."""
 
-    Args:
-        settings: they decide how a scan is read and on which grid it is reconstructed.
-        kept: the file.
-    """
-
-    def __init__(self, settings: Settings, kept: Path = KEPT) -> None:
-        self._settings, self._file = settings, kept
+    def __init__(self, kept: Path = KEPT) -> None:
+        """Start from what the file holds."""
+        self._file = kept
         self._known = _read(kept)
-        self._asked: dict[Path, ScanSize | None] = {}
 
-    def read(self, sources: Iterable[Path]) -> None:
-        """Look at scans that will be asked for, each once, and keep what is new in one go."""
+    def of(self, wanted: Iterable[tuple[Path, Settings]]) -> list[ScanSize | None]:
+        """The sizes of scans, each read once, and what is new kept in one go.
+
+        Args:
+            wanted: the file or folder of each, and its settings: they decide how it is read and on which grid it is
+                reconstructed.
+
+        Returns:
+            One a scan; None where it cannot be read.
+        """
         known = len(self._known)
-        self._asked |= {source: self._look(source) for source in sources if source not in self._asked}
+        sizes = [self._look(source, settings) for source, settings in wanted]
         if len(self._known) > known:
             self._keep()
+        return sizes
 
-    def of(self, source: Path) -> ScanSize | None:
-        """The size of the scan in a file or folder; None where it cannot be read."""
-        self.read([source])
-        return self._asked[source]
-
-    def _look(self, source: Path) -> ScanSize | None:
-        key = self._key(source)
-        size = self._known.get(key) or measured_size(source, self._settings)
+    def _look(self, source: Path, settings: Settings) -> ScanSize | None:
+        key = self._key(source, settings)
+        size = self._known.get(key) or measured_size(source, settings)
         if size is not None:
             self._known[key] = size
         return size
 
-    def _key(self, source: Path) -> str:
+    @staticmethod
+    def _key(source: Path, settings: Settings) -> str:
         """Changes with the file and with every setting that decides its size."""
         try:
             state = source.stat()
             seen = f"{state.st_size} {state.st_mtime_ns}"
         except OSError:
             seen = "absent"
-        fdk = self._settings.fdk
-        decides = f"{seen} {fdk.voxel_size_um} {fdk.shape} {self._settings.ingest.canonical()}"
+        fdk = settings.fdk
+        decides = f"{seen} {fdk.voxel_size_um} {fdk.shape} {settings.ingest.canonical()}"
         return f"{source} {hashlib.sha256(decides.encode()).hexdigest()[:16]}"
 
     def _keep(self) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from xrmflow.config.own import own_keys
 from xrmflow.errors import UserError
 from xrmflow.manage.plan import Plan, load_plan
-from xrmflow.manage.records import changes
+from xrmflow.manage.records import Change, changes
+from xrmflow.manage.steps import STAGES, Step
 
 REASONS = {
     "Missing output files": "missing",
@@ -34,7 +36,7 @@ class Job:
 
     Attributes:
         stage: its rule.
-        scan, volume: what it works on; empty for jobs of the whole study.
+        scan, volume, protocol: what it works on; empty for jobs of the whole study.
         outputs: the files it writes.
         reasons: what Snakemake says, by kind (the values of `REASONS`).
         lineages: of the job that wrote the outputs there are.
@@ -46,6 +48,12 @@ class Job:
     outputs: tuple[str, ...]
     reasons: dict[str, str]
     lineages: tuple[str, ...] = ()
+    protocol: str = ""
+
+    @property
+    def step(self) -> Step:
+        """As lineages know it."""
+        return Step(self.stage, self.scan, self.volume, self.protocol)
 
     def files(self, kind: str) -> list[str]:
         """The files that a reason names."""
@@ -63,8 +71,8 @@ def run(scan: str, stage: str | None = None, *, settings: Path = Path("config/co
     plan = load_plan(str(settings))
     if scan not in plan.scans:
         raise UserError(f"scan: expected one of {', '.join(plan.scans)}, got {scan!r}")
-    if stage is not None and stage not in plan.sections:
-        raise UserError(f"stage: expected one of {', '.join(plan.sections)}, got {stage!r}")
+    if stage is not None and stage not in STAGES:
+        raise UserError(f"stage: expected one of {', '.join(STAGES)}, got {stage!r}")
     return explain(planned_jobs(settings), plan, scan, stage)
 
 
@@ -89,8 +97,8 @@ def job_of(rule: str, wildcards: dict[str, str], outputs: list[str], reason: str
     """A job from what Snakemake logs of it."""
     said = (part.partition(": ") for part in SPLIT.split(reason))
     reasons = {REASONS[name]: rest for name, _, rest in said if name in REASONS}
-    scan, volume = wildcards.get("scan", ""), wildcards.get("volume", "")
-    return Job(rule, scan, volume, tuple(outputs), reasons, tuple(lineages))
+    scan, volume, protocol = (wildcards.get(name, "") for name in ("scan", "volume", "protocol"))
+    return Job(rule, scan, volume, tuple(outputs), reasons, tuple(lineages), protocol)
 
 
 def explain(jobs: list[Job], plan: Plan, scan: str, stage: str | None) -> str:
@@ -102,10 +110,15 @@ def explain(jobs: list[Job], plan: Plan, scan: str, stage: str | None) -> str:
         return f"{name}: up to date, nothing would run"
     causes: dict[str, list[str]] = {}
     for job in _with_all_above(asked, jobs):
-        for where, text in _causes(job, plan):
-            causes.setdefault(text, []).append(where)
+        for step, text in _causes(job, plan):
+            causes.setdefault(text, []).append(_where(step, scan))
     lines = [f"{name}: would run" if stage else f"{scan}: would run: {_listed(job.stage for job in asked)}", "because"]
     return "\n".join([*lines, *(f"  {text} ({_listed(where)})" for text, where in causes.items())])
+
+
+def _where(step: Step, scan: str) -> str:
+    """The stage, and its scan where that is another than the one asked for."""
+    return step.stage if step.scan in ("", scan) else f"{step.stage} of {step.scan}"
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -125,19 +138,26 @@ def _with_all_above(asked: list[Job], jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if job in found]
 
 
-def _causes(job: Job, plan: Plan) -> list[tuple[str, str]]:
-    """(stage, words) of every cause that is a job's own or that its lineage has inherited."""
-    found = [(job.stage, text) for name in job.files("missing") if (text := _missing(job, name, plan))]
-    found += [(job.stage, f"{name} was not finished") for name in job.files("incomplete")]
-    found += [(job.stage, f"{name} has changed") for name in job.files("updated")]
+def _causes(job: Job, plan: Plan) -> list[tuple[Step, str]]:
+    """(step, words) of every cause that is a job's own or that its lineage has inherited."""
+    texts = [text for name in job.files("missing") if (text := _missing(job, name, plan))]
+    texts += [f"{name} was not finished" for name in job.files("incomplete")]
+    texts += [f"{name} has changed" for name in job.files("updated")]
     said = {"inputs": "other input files than before", "command": "the rule's command has changed"}
-    found += [(job.stage, text) for kind, text in said.items() if kind in job.reasons]
-    new = plan.lineage(job.stage, job.volume or "volume")
+    texts += [text for kind, text in said.items() if kind in job.reasons]
     results = Path(plan.settings.results)
-    found += [change for old in job.lineages for change in changes(results, old, new, plan.made_of)]
+    inherited = [change for old in job.lineages for change in changes(results, old, job.step, plan.lineages)]
     if "params" in job.reasons and not job.lineages:
-        found.append((job.stage, "its settings or its code have changed"))
+        texts.append("its settings or its code have changed")
+    found = [(job.step, text) for text in texts] + [(change.step, _words(change, plan)) for change in inherited]
     return list(dict.fromkeys(found))
+
+
+def _words(change: Change, plan: Plan) -> str:
+    """The change, and the scan's own file where a key is set there."""
+    own = plan.scans[change.step.scan].settings if change.step.scan and change.key else ""
+    named = bool(own) and change.key in own_keys(own).get(change.step.stage, ())
+    return f"{change.text}, set in {own}" if named else change.text
 
 
 def _missing(job: Job, name: str, plan: Plan) -> str:

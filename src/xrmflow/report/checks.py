@@ -1,5 +1,6 @@
 """The summary at the top of the page: what was looked at, and how it came out."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
     """Every check that the results allow, in the order of the workflow."""
     found = [
         _units(results),
+        _own_settings(results),
         _notes(results),
         *_corrections(results.corrections),
         _trusted("Centre of rotation", results.geometry.get("fit") or {}),
@@ -71,6 +73,14 @@ def _units(results: Results) -> Check:
     return Check(
         "Voxel size", "look", "not known: all lengths are in voxels and attenuation is per voxel (uncalibrated)"
     )
+
+
+def _own_settings(results: Results) -> Check | None:
+    """What was set for this scan alone: a comparison with the others needs a reason for it."""
+    keys = [
+        f"{section}.{key}: {json.dumps(value)}" for section, part in results.own.items() for key, value in part.items()
+    ]
+    return Check("Settings of this scan alone", "info", f"{', '.join(keys)} ({results.own_file})") if keys else None
 
 
 def _notes(results: Results) -> Check | None:

@@ -48,15 +48,24 @@ def acquisition(results: Results) -> list[Block]:
 
 
 def settings(results: Results) -> list[Block]:
-    """The settings of each stage, one row a key."""
+    """The settings of this scan alone, then those of each stage, one row a key."""
+    own = [
+        [Cell(section), Cell(key), Cell(_words(value))]
+        for section, keys in results.own.items()
+        for key, value in keys.items()
+    ]
+    note = f"From {results.own_file}, laid over the settings of the run: this scan was treated differently."
+    alone: list[Block] = (
+        [Table("Settings of this scan alone", ["Stage", "Key", "Value"], own, note=note)] if own else []
+    )
     rows = [
         [Cell(stage), Cell(key), Cell(_words(value))]
         for stage, record in _by_stage(results).items()
         for key, value in settings_of(record).items()
     ]
     if not rows:
-        return [NotRun("Settings", "no stage recorded any")]
-    return [Table("Settings of every stage", ["Stage", "Key", "Value"], rows, folded=True)]
+        return [*alone, NotRun("Settings", "no stage recorded any")]
+    return [*alone, Table("Settings of every stage", ["Stage", "Key", "Value"], rows, folded=True)]
 
 
 def provenance(results: Results) -> list[Block]:

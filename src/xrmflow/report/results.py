@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xrmflow.config.loader import read_settings
 from xrmflow.errors import StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import read_document
@@ -39,6 +40,7 @@ class Results:
         metrics, slices, lacunae: rows of the tables by volume name, every field as written.
         models: model cards by name ("n2i", "sr").
         validation: rows of the comparison with the truth; empty for measured scans.
+        own_file, own: name of the file with settings of this scan alone, and those settings by section and key.
     """
 
     scan: str
@@ -55,6 +57,8 @@ class Results:
     lacunae: dict[str, list[Row]] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     validation: list[Row] = field(default_factory=list)
+    own_file: str = ""
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def acquisition(self) -> Acquisition:
@@ -115,6 +119,7 @@ def open_results(
     lacuna_tables: Iterable[Path] = (),
     models: Iterable[Path] = (),
     validation: Path | None = None,
+    own_settings: Path | None = None,
 ) -> Results:
     """Open the results of one scan; raises StoreError naming the file that is missing or damaged."""
     return Results(
@@ -132,6 +137,8 @@ def open_results(
         lacunae=_in_order({_stem(path): read_table(path) for path in lacuna_tables}),
         models=_read_cards(models),
         validation=read_table(validation) if validation else [],
+        own_file=own_settings.name if own_settings else "",
+        own=read_settings(own_settings).values if own_settings else {},
     )
 
 

@@ -27,6 +27,7 @@ def run(
     validation: Path | None,
     report: Path,
     params: ReportSection,
+    own_settings: Path | None = None,
 ) -> None:
     """Put pictures, curves, numbers, notes and provenance of a scan on one page.
 
@@ -46,6 +47,7 @@ def run(
         validation: comparison with the truth, for simulated scans.
         report: the page; its folder is named after the scan.
         params: the settings section.
+        own_settings: file with settings of this scan alone.
     """
     results = open_results(
         scan=report.resolve().parent.name,
@@ -62,6 +64,7 @@ def run(
         lacuna_tables=lacuna_tables,
         models=models,
         validation=validation,
+        own_settings=own_settings,
     )
     text = page(results, params, version=version("xrmflow"), created=datetime.now().astimezone())
     report.parent.mkdir(parents=True, exist_ok=True)
