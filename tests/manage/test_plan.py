@@ -104,7 +104,6 @@ def test_what_takes_no_part_gives_place_to_what_is_above_it(plan, tmp_path):
     assert plan(window).lineage("sr_apply", "low") != plan().lineage("sr_apply", "low")
 
 
-
 def test_a_step_wedge_that_is_not_there_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("cupping: {method: curve, curve: none.csv}\n")

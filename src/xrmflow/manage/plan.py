@@ -113,7 +113,7 @@ class Plan:
 
     @cached_property
     def protocols(self) -> dict[str, list[str]]:
-        """Protocol -> ids of the scans that share its beam-hardening correction: not those that get another, or none."""
+        """Protocol -> ids of the scans that share its beam-hardening correction: not those with another or none."""
         found: dict[str, list[str]] = {}
         if self.settings.cupping_protocol.scope != "scan":
             for scan in self.scans.values():
@@ -331,8 +331,8 @@ class Plan:
             weights = getattr(self.settings, name)
             if weights and not Path(weights).is_file():
                 raise SettingsError(f"{name}: no such file {weights}")
-        for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)} - {None}:
-            if not Path(curve).is_file():
+        for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)}:
+            if curve and not Path(curve).is_file():
                 raise SettingsError(f"cupping.curve: no such file {curve}")
         for protocol, scans in self.protocols.items():
             degrees = {scan: self.settings_of(scan).cupping.degree for scan in scans}
