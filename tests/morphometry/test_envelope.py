@@ -4,6 +4,10 @@ import pytest
 from xrmflow.morphometry.envelope import cortex_of, keep_slices, main_bone, periosteal_envelope
 
 
+def cortex(marrow, envelope, **settings):
+    return cortex_of(lambda z: marrow[z], lambda z: envelope[z], marrow.shape, **settings)
+
+
 def ring(size=40, outer=15, inner=10):
     y, x = np.indices((size, size)) - (size - 1) / 2
     radius = np.hypot(y, x)
@@ -61,18 +65,18 @@ def test_cortex_and_trabeculae_are_told_apart_by_thickness():
     island = np.hypot(*(np.indices(disc.shape) - 31.5 + np.array([[[10]], [[0]]]))) < 4
     section = wall | strut | island
     bone, envelope = np.stack([section] * 12), np.stack([disc] * 12)
-    found = cortex_of(envelope & ~bone, envelope, trabecula_voxels=7)
+    found = cortex(envelope & ~bone, envelope, trabecula_voxels=7)
     true = np.stack([wall] * 12)
     assert not found[:, 31, 20:44].any()
     assert not found[:, 20:24, 31].any()
     assert np.count_nonzero(found ^ true) < 0.03 * np.count_nonzero(true)
-    thick = cortex_of(envelope & ~bone, envelope, trabecula_voxels=2)
+    thick = cortex(envelope & ~bone, envelope, trabecula_voxels=2)
     assert thick[:, 31, 20:44].all()
 
 
 def test_a_thin_cortex_stays_and_solid_bone_is_cortex():
     wall, disc = ring(size=64, outer=28, inner=26)
     envelope = np.stack([disc] * 8)
-    found = cortex_of(np.stack([disc & ~wall] * 8), envelope, trabecula_voxels=9)
+    found = cortex(np.stack([disc & ~wall] * 8), envelope, trabecula_voxels=9)
     assert found[:, wall].mean() > 0.99
-    assert cortex_of(np.zeros_like(envelope), envelope, trabecula_voxels=9).sum() == envelope.sum()
+    assert cortex(np.zeros_like(envelope), envelope, trabecula_voxels=9).sum() == envelope.sum()

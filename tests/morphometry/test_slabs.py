@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from xrmflow.morphometry import pores
+from xrmflow.morphometry import envelope, pores
 from xrmflow.morphometry.components import find_components
+from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.masks import dilated, eroded
 from xrmflow.morphometry.moments import moments
 from xrmflow.morphometry.ranks import median, percentiles
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmentation import Recipe, segment
+from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.slabs import WHOLE, Needs, Slab, Workspace
+from xrmflow.morphometry.thickness import thickness_map
 
 SHAPE = (40, 44, 48)
 SCALE = Scale(0.002, True)
@@ -62,6 +65,55 @@ def test_a_cut_region_does_not_depend_on_slabs(porous):
     np.testing.assert_array_equal(found.labels, whole.labels)
     assert found.record == whole.record
     assert whole.record["voi_slices"] == [3, 21]
+
+
+@pytest.mark.parametrize("slices", CUTS)
+def test_measurements_do_not_depend_on_slabs(porous, measured, slices):
+    """Every row of every table, to the last bit; with cortex and trabeculae told apart, in a region that is cut."""
+    result, whole = measured
+    assert indices(porous, result, cut(slices)) == whole
+    found = {one["symbol"]: one["value"] for one in whole.indices}
+    assert None not in (found[symbol] for symbol in ("BV/TV.grey", "Tb.Th", "Tb.Sp", "Ct.Th", "Lc.V.grey", "mu"))
+    assert len(whole.lacunae) > 5
+
+
+@pytest.fixture(scope="module")
+def measured(porous):
+    result = segment(porous, scale=SCALE, recipe=Recipe(voi_start=2, voi_stop=39, lacuna_most_um3=1200.0))
+    return result, indices(porous, result, WHOLE)
+
+
+def indices(volume, result, work):
+    data = Segmented(volume, result.labels, result.context, SCALE, result.record, work)
+    return measure(data, options=Options(trabecula_um=6.0), first_voxel_mm=(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("slices", CUTS)
+def test_large_balls_do_not_depend_on_slabs(shapes, slices):
+    """Balls of more than twelve voxels are thinned in cells that slabs cut through."""
+    shape = (64, 48, 48)
+    grey = shapes.rendered(shapes.ball(41.0, centre=(3.2, 0.4, 0.1)), shape)
+    grey = np.maximum(grey, shapes.rendered(shapes.rod(8.0, (1, 0.3, 0.2)), shape))
+    whole, found = (
+        thickness_map(grey, lambda z: grey[z] >= 0.5, 0.5, work=work) for work in (WHOLE, cut(slices, shape))
+    )
+    assert found.box == whole.box
+    np.testing.assert_array_equal(found.values, whole.values)
+    assert 39 < whole.values.max() < 42
+
+
+@pytest.mark.parametrize("tile", [5, 128])
+def test_closing_marrow_does_not_depend_on_tiles(monkeypatch, tile):
+    monkeypatch.setattr(envelope, "TILE", tile)
+    marrow = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 2) > 0.05
+    inside = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal(SHAPE), 8) > 0
+    closed = edt.edt(edt.edt(~marrow) <= 2.5) > 2.5
+    parts = cc3d.connected_components(inside & ~(closed | marrow), connectivity=6)
+    outside = ~np.pad(inside, ((0, 0), (1, 1), (1, 1)))
+    beside = outside[:, 2:, 1:-1] | outside[:, :-2, 1:-1] | outside[:, 1:-1, 2:] | outside[:, 1:-1, :-2]
+    truth = np.isin(parts, np.unique(parts[beside])) & (parts > 0)
+    found = envelope.cortex_of(lambda z: marrow[z], lambda z: inside[z], SHAPE, trabecula_voxels=5.0, work=cut(9))
+    np.testing.assert_array_equal(found, truth)
 
 
 @pytest.mark.parametrize("tile", [5, 128])

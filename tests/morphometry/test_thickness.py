@@ -121,7 +121,7 @@ def test_painting_is_exact():
     for place in np.ndindex(shape):
         inside = ((balls[:, :3] - place) ** 2).sum(1) <= balls[:, 3] ** 2
         slow[place] = balls[inside, 3].max() if inside.any() else 0
-    np.testing.assert_array_equal(paint(balls, deep), slow)
+    np.testing.assert_array_equal(paint([balls], deep), slow)
 
 
 def test_local_thickness_of_a_mask_agrees_with_painting_every_ball():
@@ -193,7 +193,7 @@ def test_thinning_keeps_small_balls_and_hardly_changes_what_large_ones_cover():
     assert len(kept) <= len(large) / 3 + len(small)
     assert {tuple(ball) for ball in small} <= {tuple(ball) for ball in kept}
     deep = np.full((60, 60, 60), 5, np.float32)
-    everything, fewer = paint(large, deep), paint(kept[kept[:, 3] > 10], deep)
+    everything, fewer = paint([large], deep), paint([kept[kept[:, 3] > 10]], deep)
     middle = (slice(None), slice(23, 37), slice(23, 37))
     assert np.count_nonzero((everything > 0)[middle] & (fewer == 0)[middle]) < 0.02 * np.count_nonzero(
         everything[middle]

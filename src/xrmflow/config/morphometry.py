@@ -36,3 +36,10 @@ class MorphometrySection(Section):
         le=20,
         description="Bone within so many voxels of its surface does not count towards mean attenuation and TMD.",
     )
+    memory_gb: float = Field(
+        default=4.0,
+        gt=0,
+        le=10_000,
+        description="Memory for arrays, 1e9 bytes, beside the program's own; of volumes that need more (40 bytes a "
+        "voxel) some slices at a time are held, and the rest lies on the disk of the results meanwhile.",
+    )

@@ -172,7 +172,7 @@ COSTS: dict[str, Cost] = {
     "sr_train": Cost(445, ("voxels", 2 * FLOAT), ("training_s", 0.5), base_s=4.0, threads=16),
     "sr_apply": Cost(320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16),
     "segment": Cost(225, ("voxels", 19.5), ("voxels", 0.26e-6), base_s=0.5, threads=2),
-    "morphometry": Cost(245, ("voxels", 65), ("voxels", 1e-6), base_s=0.9, threads=2),
+    "morphometry": Cost(285, ("voxels", 33), ("voxels", 1e-6), base_s=0.9, threads=2),
     "validate": Cost(150, ("compared", 70), ("compared", 2e-6), base_s=1.9, threads=2),
     "collect": Cost(40, ("pixels", 0), ("pixels", 0), base_s=0.4),
     "report": Cost(200, ("shown_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),

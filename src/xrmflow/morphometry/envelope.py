@@ -1,12 +1,18 @@
 """The periosteal envelope: everything inside the outer surface of a bone."""
 
-import cc3d
+from itertools import product
+
 import edt
 import numpy as np
 from scipy import ndimage
 
-from xrmflow.morphometry.components import find_components
+from xrmflow.arrays import blocks
+from xrmflow.morphometry.components import Mask, find_components
+from xrmflow.morphometry.masks import beside_in_slice
 from xrmflow.morphometry.slabs import WHOLE, Workspace
+
+TILE = 128
+"""Voxels: edge of the cubes in which the marrow is closed."""
 
 
 def main_bone(bone: np.ndarray, least_part: float, *, work: Workspace = WHOLE) -> np.ndarray:
@@ -51,7 +57,9 @@ def _closed(section: np.ndarray, radius: float) -> np.ndarray:
     return (edt.edt(wide) > radius)[pad:-pad, pad:-pad]
 
 
-def cortex_of(marrow: np.ndarray, envelope: np.ndarray, *, trabecula_voxels: float) -> np.ndarray:
+def cortex_of(
+    marrow: Mask, envelope: Mask, shape: tuple[int, ...], *, trabecula_voxels: float, work: Workspace = WHOLE
+) -> np.ndarray:
     """The cortex with its pores: bool, what is left of the envelope when marrow has swallowed all thinner bone inside.
 
     The marrow is closed by a ball (dilated and eroded): bone between marrow and marrow that is thinner than
@@ -59,21 +67,38 @@ def cortex_of(marrow: np.ndarray, envelope: np.ndarray, *, trabecula_voxels: flo
     to the outside stays, however thin.
 
     Args:
-        marrow: (z, y, x) bool.
-        envelope: (z, y, x) bool, inside of the periosteal surface.
+        marrow: gives slices of it, (z, y, x) bool.
+        envelope: gives slices of what is inside of the periosteal surface.
+        shape: of the volume.
         trabecula_voxels: diameter of the ball.
+        work: how much to look at at a time.
     """
-    if not marrow.any():
-        return envelope.copy()
-    radius = trabecula_voxels / 2
-    closed = edt.edt(edt.edt(~marrow) <= radius) > radius
-    parts = cc3d.connected_components(envelope & ~(closed | marrow), connectivity=6)
-    padded = np.pad(~envelope, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    beside = padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
-    outer = np.zeros(int(parts.max()) + 1, bool)
-    outer[parts[beside]] = True
+    closed = _closed_by_ball(marrow, shape, trabecula_voxels / 2, work)
+    parts = find_components(lambda z: envelope(z) & ~closed[z], shape, connectivity=6, work=work)
+    outer = np.zeros(parts.sizes.size, bool)
+    for slab in work.slabs(shape):
+        outer[parts[slab.core][beside_in_slice(~envelope(slab.core))]] = True
     outer[0] = False
-    return outer[parts]
+    for slab in work.slabs(shape):
+        closed[slab.core] = parts.having(outer, slab.core)
+    return closed
+
+
+def _closed_by_ball(mask: Mask, shape: tuple[int, ...], radius: float, work: Workspace) -> np.ndarray:
+    """A mask dilated and eroded by a ball, tile by tile: bool."""
+    whole, closed = work.array(shape, np.bool_), work.array(shape, np.bool_)
+    for slab in work.slabs(shape):
+        whole[slab.core] = mask(slab.core)
+    halo = 2 * (int(np.ceil(radius)) + 1)
+    for tile in product(*(blocks(size, TILE) for size in shape)):
+        around = tuple(slice(max(t.start - halo, 0), t.stop + halo) for t in tile)
+        inner = tuple(slice(t.start - a.start, t.stop - a.start) for t, a in zip(tile, around, strict=True))
+        here = whole[around]
+        wide = edt.edt(~here) <= radius if here.any() else here
+        closed[tile] = (edt.edt(wide) > radius)[inner] if not wide.all() else True
+        closed[tile] |= whole[tile]
+        work.scratch.release()
+    return closed
 
 
 def keep_slices(slices: int, start: int, stop: int) -> np.ndarray:

@@ -4,7 +4,6 @@ Symbols follow Bouxsein 2010 (J. Bone Miner. Res. 25:1468) and Dempster 2013 (28
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,11 @@ from xrmflow.morphometry.lacunae import Lacuna, measure_lacunae
 from xrmflow.morphometry.masks import eroded
 from xrmflow.morphometry.rows import Row, fraction_name, noted, row, uncalibrated
 from xrmflow.morphometry.segmented import Options, Segmented
+from xrmflow.morphometry.slabs import Needs, Slab, summed
 from xrmflow.morphometry.structure import structure_rows
 
+NEEDS = Needs(volume_bytes=40, slab_bytes=60, halo_bytes=100)
+"""Measured on phantoms of 256 x 256 x 256 to 512 x 512 x 512 voxels."""
 FEW_SLICES = 8
 MIXED = 0.1
 """Fraction of bone, away from its surface, that may differ by a quarter of the contrast before it is not one phase."""
@@ -54,7 +56,7 @@ def measure(data: Segmented, *, options: Options, first_voxel_mm: tuple[float, f
     rows += structure_rows(data, options, reason)
     if options.lacunae and deep and data.record["gates_voxels"] is not None:
         blur = data.record["edge_blur_voxels"]
-        found = measure_lacunae(data.volume, data.labels, soft=data.levels.soft, blur_voxels=blur)
+        found = measure_lacunae(data.volume, data.labels, soft=data.levels.soft, blur_voxels=blur, work=data.work)
     rows += lacuna_rows(data, options, found, reason)
     common = {"compartment": data.compartment}
     return Measurement([common | row for row in rows], slices, per_lacuna(found, data.scale, first_voxel_mm))
@@ -62,36 +64,52 @@ def measure(data: Segmented, *, options: Options, first_voxel_mm: tuple[float, f
 
 def volume_rows(data: Segmented) -> list[Row]:
     """TV, BV and BV/TV; pores are no bone."""
-    cube, unit, labels = data.scale.edge**3, data.scale.unit(3), data.labels
-    inside, bone = labels > OUTSIDE, labels == BONE
-    total, count = np.count_nonzero(inside), np.count_nonzero(bone)
+    cube, unit = data.scale.edge**3, data.scale.unit(3)
+    total, count = data.total, data.count(BONE)
     note = uncalibrated(data.scale)
     return [
         row("TV", "total volume", total * cube, unit, "voxel count", note),
         row("BV", "bone volume", count * cube, unit, "voxel count; lacunae and canals are not bone", note),
         row("BV/TV", fraction_name(data.scale), count / total, "1", "voxel count", note),
-        grey_fraction_row(data, total, note),
+        grey_fraction_row(data, note),
     ]
 
 
-def grey_fraction_row(data: Segmented, total: Any, note: str) -> Row:
+def grey_fraction_row(data: Segmented, note: str) -> Row:
     """BV/TV with partial volumes; only where bone is one phase, so that greys in between are mixtures, not tissues."""
-    name, bone = f"{fraction_name(data.scale)}, from grey values", data.context == BONE
-    core = data.levels.fraction(data.smoothed[eroded(bone, 2)])
-    mixed = float((np.abs(core - 1) > 0.25).mean()) if core.size else 0.0
+    name, mixed = f"{fraction_name(data.scale)}, from grey values", _mixed(data)
     if mixed > MIXED:
         reason = f"skipped: {mixed:.0%} of the mineralised tissue differs in grey from the rest by more than a quarter"
         return row("BV/TV.grey", name, None, "1", "", noted(data.scale, reason))
-    reach = max(int(np.ceil(2 * data.record["edge_blur_voxels"])), 1)
-    share = bone_share(data.volume, bone, data.context > OUTSIDE, data.levels, reach=reach)
-    value = float(share[data.labels > OUTSIDE].sum(dtype=np.float64)) / total
+    value = _grey_bone(data) / data.total
     return row("BV/TV.grey", name, value, "1", "partial volumes between the greys of bone and soft tissue", note)
+
+
+def _mixed(data: Segmented) -> float:
+    """Fraction of the bone away from its surface whose grey is not that of bone."""
+    core_voxels = other = 0
+    for slab in data.work.slabs(data.labels.shape):
+        core = eroded(data.context[slab.around(2)] == BONE, 2)[slab.inner(2)]
+        fraction = data.levels.fraction(data.smoothed[slab.core][core])
+        core_voxels, other = core_voxels + fraction.size, other + np.count_nonzero(np.abs(fraction - 1) > 0.25)
+    return other / max(core_voxels, 1)
+
+
+def _grey_bone(data: Segmented) -> float:
+    """Bone in the volume of interest with partial volumes, voxels."""
+    reach = max(int(np.ceil(2 * data.record["edge_blur_voxels"])), 1)
+
+    def share(slab: Slab) -> np.ndarray:
+        around, context = slab.around(reach + 1), data.context[slab.around(reach + 1)]
+        found = bone_share(data.volume[around], context == BONE, context > OUTSIDE, data.levels, reach=reach)
+        return found[slab.inner(reach + 1)]
+
+    return summed((share(slab), data.inside(slab.core)) for slab in data.work.slabs(data.labels.shape))[0]
 
 
 def slice_rows(data: Segmented, first_z_mm: float) -> list[Row]:
     """TA, BA and BA/TA of each slice of the volume of interest."""
-    tissue = np.count_nonzero(data.labels > OUTSIDE, axis=(1, 2))
-    bone = np.count_nonzero(data.labels == BONE, axis=(1, 2))
+    tissue, bone = data.counts[:, OUTSIDE + 1 :].sum(axis=1), data.counts[:, BONE]
     square = data.scale.edge**2
     return [
         {
@@ -123,13 +141,23 @@ def area_rows(data: Segmented, slices: list[Row]) -> list[Row]:
     ]
 
 
+def _mean_inside(data: Segmented, depth: int) -> float | None:
+    """Mean attenuation of bone more than `depth` voxels from its surface; None where there is none."""
+
+    def core(slab: Slab) -> np.ndarray:
+        return eroded(data.labels[slab.around(depth)] == BONE, depth)[slab.inner(depth)]
+
+    slabs = data.work.slabs(data.labels.shape)
+    total, count = summed((data.volume[slab.core], core(slab)) for slab in slabs)
+    return total / count if count else None
+
+
 def attenuation_rows(data: Segmented, options: Options) -> list[Row]:
     """Mean attenuation of bone away from its surfaces and, with a calibration line, tissue mineral density."""
-    bone = data.labels == BONE
     depth = options.core_erosion_voxels
-    core = eroded(bone, depth)
-    method = f"mean of bone at least {depth} voxels from its surface" if core.any() else "mean of bone"
-    mean = float(data.volume[core if core.any() else bone].mean(dtype=np.float64)) if bone.any() else None
+    mean, method = _mean_inside(data, depth), f"mean of bone at least {depth} voxels from its surface"
+    if mean is None:
+        mean, method = _mean_inside(data, 0), "mean of bone"
     if not data.scale.calibrated:
         return [row("mu", "mean attenuation of bone", mean, "1/voxel", method, uncalibrated(data.scale))]
     per_cm = None if mean is None else 10 * mean

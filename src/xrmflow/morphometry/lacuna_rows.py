@@ -17,13 +17,13 @@ def lacuna_rows(data: Segmented, options: Options, lacunae: list[Lacuna], reason
     if reason:
         return [row("Lc.N", "number of lacunae", None, "1", "", noted(scale, reason))]
     whole = [one for one in lacunae if not one.cut]
-    bone = np.count_nonzero(data.labels == BONE) * scale.edge**3
+    bone = data.count(BONE) * scale.edge**3
     note = f"{len(lacunae) - len(whole)} more are cut by the edge of the volume and left out"
     note = noted(scale, note)
     volumes = np.array([one.voxels for one in whole]) * scale.um**3
     grey = np.array([one.grey_voxels for one in whole]) * scale.um**3
-    canals = np.count_nonzero(data.labels == CANAL) * scale.edge**3
-    inside = np.count_nonzero(data.labels == LACUNA) * scale.edge**3
+    canals = data.count(CANAL) * scale.edge**3
+    inside = data.count(LACUNA) * scale.edge**3
     return [
         row("Lc.N", "number of lacunae", len(whole), "1", "components of pores within the gates", note),
         row(

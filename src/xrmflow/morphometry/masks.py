@@ -23,6 +23,12 @@ def dilated(mask: np.ndarray, voxels: int) -> np.ndarray:
     return mask
 
 
+def beside_in_slice(mask: np.ndarray) -> np.ndarray:
+    """What has a face neighbour in its slice that is in a mask or outside the volume: (z, y, x) bool."""
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    return padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
+
+
 def _face_steps(axes: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """For each face of a voxel: where to look from, and at what."""
     steps = []

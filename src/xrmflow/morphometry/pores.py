@@ -18,6 +18,7 @@ from scipy import ndimage
 from xrmflow.arrays import blocks
 from xrmflow.morphometry.components import find_components, label_counts, looked_up
 from xrmflow.morphometry.grey import Levels
+from xrmflow.morphometry.masks import beside_in_slice
 from xrmflow.morphometry.moments import Moments, moments
 from xrmflow.morphometry.slabs import WHOLE, Workspace
 
@@ -180,12 +181,6 @@ def touches_outside(labels: np.ndarray, region: np.ndarray, count: int) -> np.nd
     touching[labels[region & beside_in_slice(~region)]] = True
     touching[0] = False
     return touching
-
-
-def beside_in_slice(mask: np.ndarray) -> np.ndarray:
-    """What has a face neighbour in its slice that is in a mask or outside the volume: (z, y, x) bool."""
-    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    return padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
 
 
 def touches_ends(labels: np.ndarray, count: int) -> np.ndarray:

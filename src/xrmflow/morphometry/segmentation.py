@@ -11,7 +11,8 @@ from xrmflow.morphometry import pores as pore_kinds
 from xrmflow.morphometry.components import Mask, find_components
 from xrmflow.morphometry.envelope import keep_slices, periosteal_envelope
 from xrmflow.morphometry.grey import Levels, edge_blur, midpoint, otsu, phase_levels, smooth
-from xrmflow.morphometry.pores import Gates, Pores, beside_in_slice, find_pores
+from xrmflow.morphometry.masks import beside_in_slice
+from xrmflow.morphometry.pores import Gates, Pores, find_pores
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.slabs import WHOLE, Needs, Workspace
 

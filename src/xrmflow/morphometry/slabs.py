@@ -5,7 +5,7 @@ not depend on where a volume is cut. Whole volumes (z, y, x) are arrays that may
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -98,6 +98,20 @@ class Workspace:
     def cores(self, shape: tuple[int, ...]) -> list[slice]:
         """The ranges of their slices."""
         return blocks(shape[0], int(max(self.slab_voxels // math.prod(shape[1:]), 1)))
+
+
+def summed(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, int]:
+    """Sum and number of values in a mask, slice by slice: rounded in the same way wherever a volume is cut.
+
+    Args:
+        parts: values (z, y, x) and masks of consecutive slices.
+    """
+    total, count = 0.0, 0
+    for values, mask in parts:
+        for one, kept in zip(values, mask, strict=True):
+            found = one[kept]
+            total, count = total + float(found.sum(dtype=np.float64)), count + found.size
+    return total, count
 
 
 def loaded(source: Reader, dtype: type, *, work: Workspace) -> np.ndarray:

@@ -1,16 +1,23 @@
 """Thickness and separation, of all bone and, told apart, of its cortex and trabeculae."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from xrmflow.arrays import InMemory
 from xrmflow.metrics.labels import BONE, CANAL, LACUNA, MARROW, OUTSIDE
+from xrmflow.morphometry.components import Mask
 from xrmflow.morphometry.envelope import cortex_of
 from xrmflow.morphometry.rows import Row, noted, row, uncalibrated
+from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmented import Options, Segmented
-from xrmflow.morphometry.thickness import local_thickness
+from xrmflow.morphometry.slabs import Workspace, summed
+from xrmflow.morphometry.thickness import ThicknessMap, thickness_map
 
+PHASES = 2
 FILLED = (BONE, LACUNA, CANAL)
 THIN = 3.0
 """Voxels: structures thinner than this are resolved too poorly to be measured."""
@@ -31,79 +38,125 @@ def structure_rows(data: Segmented, options: Options, reason: str) -> list[Row]:
             row("Tb.Th", "thickness of bone", None, unit, "", note),
             row("Tb.Sp", "separation of bone", None, unit, "", note),
         ]
-    # The kernels release the interpreter: the two phases take two cores.
-    with ThreadPoolExecutor(2) as pool:
-        bone, marrow = pool.map(partial(_local, data, options), (FILLED, (MARROW,)))
-    everything = data.labels > OUTSIDE
-    rows = [
-        *_distribution("Tb.Th", "thickness of bone", bone[everything], data, options),
-        *_distribution("Tb.Sp", "separation of bone", marrow[everything], data, options),
-    ]
     width = data.scale.voxels(options.trabecula_um or 0, options.trabecula_voxels or 0)
-    if width:
-        cortex = cortex_of(data.context == MARROW, data.context > OUTSIDE, trabecula_voxels=width)
-        rows += cortical_rows(data, cortex, bone, options) + trabecular_rows(data, ~cortex, bone, marrow, options)
+    cortex = _cortex(data, width) if width else None
+    with ThreadPoolExecutor(PHASES) as pool:
+        # The kernels release the interpreter: the two phases take two cores, where there is memory for both.
+        run = pool.map if isinstance(data.work.scratch, InMemory) else map
+        bone, marrow = run(partial(_distributions, data, options, cortex), (FILLED, (MARROW,)))
+    rows = [*bone["all"].rows("Tb.Th", "thickness of bone"), *marrow["all"].rows("Tb.Sp", "separation of bone")]
+    if cortex is not None:
+        rows += cortical_rows(data, cortex, bone) + trabecular_rows(data, cortex, bone, marrow)
     return rows
 
 
-def cortical_rows(data: Segmented, cortex: np.ndarray, local: np.ndarray, options: Options) -> list[Row]:
+@dataclass(frozen=True)
+class Distribution:
+    """Local thickness over some voxels of a phase (volume-weighted).
+
+    Attributes:
+        mean, spread: voxels; NaN without any.
+        scale: voxel size.
+        blur: that surfaces were corrected for, voxels.
+    """
+
+    mean: float
+    spread: float
+    scale: Scale
+    blur: float
+
+    def rows(self, symbol: str, name: str) -> list[Row]:
+        """Mean and standard deviation."""
+        method = "largest balls (Hildebrand 1997), surface from grey values"
+        method += f", corrected for a blur of {self.blur:.2f} voxels" if self.blur else ""
+        method += "" if symbol == "Tb.Sp" else ", lacunae and canals filled"
+        unit, note = self.scale.unit(1), noted(self.scale, _thin(self.mean))
+        return [
+            row(symbol, f"{name}, mean", self.mean * self.scale.edge, unit, method, note),
+            row(f"{symbol}.SD", f"{name}, spread", self.spread * self.scale.edge, unit, method, note),
+        ]
+
+
+def _distributions(
+    data: Segmented, options: Options, cortex: np.ndarray | None, kinds: tuple[int, ...]
+) -> dict[str, Distribution]:
+    """Thickness of a phase in the volume of interest ("all"), and in and inside its cortex where it is known."""
+    blur = data.record["edge_blur_voxels"] if options.correct_blur else 0.0
+    phase = partial(data.phase, kinds)
+    found = thickness_map(data.smoothed, phase, data.grey("threshold"), blur_voxels=blur, work=data.work)
+    regions: dict[str, Mask] = {"all": data.inside}
+    if cortex is not None:
+        regions["cortex"] = lambda z: cortex[z] & data.inside(z)
+        regions["medulla"] = lambda z: ~cortex[z] & data.inside(z)
+    return {
+        name: Distribution(*_mean_and_spread(found, region, data.work), data.scale, blur)
+        for name, region in regions.items()
+    }
+
+
+def _mean_and_spread(local: ThicknessMap | None, region: Mask, work: Workspace) -> tuple[float, float]:
+    """Mean and standard deviation of a local thickness over a region, voxels."""
+    if local is None:
+        return np.nan, np.nan
+
+    def parts(centre: float, power: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for slab in work.slabs(local.values.shape):
+            values = local.values[slab.core]
+            z = slice(local.box[0].start + slab.core.start, local.box[0].start + slab.core.stop)
+            known = region(z)[:, local.box[1], local.box[2]] & np.isfinite(values) & (values > 0)
+            yield np.where(known, values.astype(np.float64) - centre, 0.0) ** power, known
+
+    total, count = summed(parts(0.0, 1))
+    if not count:
+        return np.nan, np.nan
+    mean = total / count
+    return mean, float(np.sqrt(summed(parts(mean, 2))[0] / count))
+
+
+def _cortex(data: Segmented, width: float) -> np.ndarray:
+    marrow, everything = partial(data.phase, (MARROW,)), partial(data.phase, (MARROW, *FILLED))
+    return cortex_of(marrow, everything, data.context.shape, trabecula_voxels=width, work=data.work)
+
+
+def _count(data: Segmented, mask: Mask) -> int:
+    return sum(int(np.count_nonzero(mask(slab.core))) for slab in data.work.slabs(data.labels.shape))
+
+
+def cortical_rows(data: Segmented, cortex: np.ndarray, local: dict[str, Distribution]) -> list[Row]:
     """Areas, thickness and porosity of the cortex."""
-    scale, inside = data.scale, data.labels > OUTSIDE
-    wall, bone = cortex & inside, cortex & (data.labels == BONE)
-    pores = wall & ((data.labels == LACUNA) | (data.labels == CANAL))
-    slices = np.count_nonzero(inside.any(axis=(1, 2)))
-    total, area = (np.count_nonzero(part) * scale.edge**2 / slices for part in (inside, bone))
+    scale = data.scale
+    wall = _count(data, lambda z: cortex[z] & data.inside(z))
+    pores = _count(data, lambda z: cortex[z] & data.within((LACUNA, CANAL), z))
+    bone = _count(data, lambda z: cortex[z] & data.within((BONE,), z))
+    slices = np.count_nonzero(data.counts[:, OUTSIDE + 1 :].any(axis=1))
+    total, area = (voxels * scale.edge**2 / slices for voxels in (data.total, bone))
     method, note = "mean of slices, voxel count", uncalibrated(scale)
-    porosity = np.count_nonzero(pores) / max(np.count_nonzero(wall), 1)
     rows = [
         row("Tt.Ar", "total cross-sectional area", total, scale.unit(2), method, note),
         row("Ct.Ar", "cortical bone area", area, scale.unit(2), method, note),
         row("Ct.Ar/Tt.Ar", "cortical area fraction", area / total, "1", method, note),
-        row("Ct.Po", "cortical porosity", porosity, "1", "lacunae and canals over cortex, voxel count", note),
-        *_distribution("Ct.Th", "cortical thickness", local[wall], data, options),
+        row(
+            "Ct.Po", "cortical porosity", pores / max(wall, 1), "1", "lacunae and canals over cortex, voxel count", note
+        ),
+        *local["cortex"].rows("Ct.Th", "cortical thickness"),
     ]
     return [{"compartment": "cortical"} | one for one in rows]
 
 
 def trabecular_rows(
-    data: Segmented, medulla: np.ndarray, bone: np.ndarray, marrow: np.ndarray, options: Options
+    data: Segmented, cortex: np.ndarray, bone: dict[str, Distribution], marrow: dict[str, Distribution]
 ) -> list[Row]:
     """Bone fraction, thickness and separation inside the cortex."""
-    inside, scale = medulla & (data.labels > OUTSIDE), data.scale
-    total, count = np.count_nonzero(inside), np.count_nonzero(inside & (data.labels == BONE))
-    note = uncalibrated(scale)
+    scale, note = data.scale, uncalibrated(data.scale)
+    total = _count(data, lambda z: ~cortex[z] & data.inside(z))
+    count = _count(data, lambda z: ~cortex[z] & data.within((BONE,), z))
     rows = [
         row("TV", "medullary volume", total * scale.edge**3, scale.unit(3), "voxel count", note),
         row("BV/TV", "trabecular bone volume fraction", count / total if total else None, "1", "voxel count", note),
-        *_distribution("Tb.Th", "trabecular thickness", bone[inside], data, options),
-        *_distribution("Tb.Sp", "trabecular separation", marrow[inside], data, options),
+        *bone["medulla"].rows("Tb.Th", "trabecular thickness"),
+        *marrow["medulla"].rows("Tb.Sp", "trabecular separation"),
     ]
     return [{"compartment": "trabecular"} | one for one in rows]
-
-
-def _blur(data: Segmented, options: Options) -> float:
-    return data.record["edge_blur_voxels"] if options.correct_blur else 0.0
-
-
-def _local(data: Segmented, options: Options, kinds: tuple[int, ...]) -> np.ndarray:
-    """Local thickness of what has one of the labels, voxels; 0 elsewhere."""
-    domain = np.isin(data.context, kinds)
-    return local_thickness(data.smoothed, domain, data.grey("threshold"), blur_voxels=_blur(data, options))
-
-
-def _distribution(symbol: str, name: str, local: np.ndarray, data: Segmented, options: Options) -> list[Row]:
-    """Mean and standard deviation over the voxels of a phase (volume-weighted)."""
-    voxels, scale, blur = local[np.isfinite(local) & (local > 0)].astype(np.float64), data.scale, _blur(data, options)
-    known = voxels.size > 0
-    mean, spread = (float(voxels.mean()), float(voxels.std())) if known else (np.nan, np.nan)
-    method = "largest balls (Hildebrand 1997), surface from grey values"
-    method += f", corrected for a blur of {blur:.2f} voxels" if blur else ""
-    method += "" if symbol == "Tb.Sp" else ", lacunae and canals filled"
-    note = noted(scale, _thin(mean))
-    return [
-        row(symbol, f"{name}, mean", mean * scale.edge, scale.unit(1), method, note),
-        row(f"{symbol}.SD", f"{name}, spread", spread * scale.edge, scale.unit(1), method, note),
-    ]
 
 
 def _thin(mean: float) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from xrmflow.morphometry.slabs import WHOLE, Workspace
+
 SMOOTHINGS = 2
 REACH = 2
 """Voxels around a disc whose discs help to place it."""
@@ -30,14 +32,18 @@ class Surface:
         position: (disc, 3) float32, (z, y, x) of a point on the surface, voxels.
         normal: (disc, 3) float32, unit normal (z, y, x) pointing into the domain.
         voxel: (disc,) int64, flat index of the voxel of the domain beside the disc.
+        starts: (slice + 1,) int64, index of the first disc of each slice; discs are in raster order.
     """
 
     position: np.ndarray
     normal: np.ndarray
     voxel: np.ndarray
+    starts: np.ndarray
 
 
-def find_surface(grey: np.ndarray, domain: np.ndarray, level: float, *, blur_voxels: float = 0.0) -> Surface:
+def find_surface(
+    grey: np.ndarray, domain: np.ndarray, level: float, *, blur_voxels: float = 0.0, work: Workspace = WHOLE
+) -> Surface:
     """Discs where the grey crosses `level` between a voxel of the domain and a voxel that is not.
 
     The end of the array is no surface: what lies beyond is unknown, not the other phase. Where the mask ends without a
@@ -52,26 +58,50 @@ def find_surface(grey: np.ndarray, domain: np.ndarray, level: float, *, blur_vox
         domain: (z, y, x) bool, the phase whose surface is wanted.
         level: the threshold, in the units of `grey`.
         blur_voxels: standard deviation of all the blur in `grey`, voxels; 0 leaves the surface where it is seen.
+        work: how much to look at at a time; the surface does not depend on it.
     """
     if grey.shape != domain.shape or grey.ndim != 3:
         raise ValueError(f"grey, domain: expected two volumes of one shape, got {grey.shape} and {domain.shape}")
     grey = np.ascontiguousarray(grey, dtype=np.float32)
     domain = np.ascontiguousarray(domain, dtype=np.bool_)
-    count = _count(domain)
-    position = np.empty((count, 3), np.float32)
-    normal = np.empty((count, 3), np.float32)
-    voxel = np.empty(count, np.int64)
-    first = np.empty(domain.size + 1, np.int32)
-    _fill(grey, domain, np.float32(level), position, normal, voxel, first)
+    starts = _starts(domain, work)
+    count = int(starts[-1])
+    position, normal = (work.array((count, 3), np.float32) for _ in range(2))
+    voxel, first = work.array((count,), np.int64), work.array((domain.size + 1,), np.int32)
+    first[-1] = count
+    for slab in work.slabs(domain.shape):
+        z = slab.core
+        _fill(grey, domain, np.float32(level), position, normal, voxel, first, z.start, z.stop, starts[z.start])
     for n in range(SMOOTHINGS):
+        moved, turned = (work.array((count, 3), np.float32) for _ in range(2))
         displaced = blur_voxels**2 if n == 0 else 0.0
-        position, normal = _smooth(position, normal, first, domain.shape, displaced)
-    return Surface(position, normal, voxel)
+        for slab in work.slabs(domain.shape):
+            discs = starts[slab.core.start], starts[slab.core.stop]
+            _smooth(position, normal, first, domain.shape, displaced, *discs, moved, turned)
+        position, normal = moved, turned
+    return Surface(position, normal, voxel, starts)
 
 
-def _count(domain: np.ndarray) -> int:
-    """Number of lattice edges with one end in the domain."""
-    return sum(int(np.count_nonzero(np.diff(domain.view(np.int8), axis=axis))) for axis in range(3))
+def _starts(domain: np.ndarray, work: Workspace) -> np.ndarray:
+    """Index of the first disc of each slice, and the number of all: lattice edges with one end in the domain."""
+    counts = np.zeros(domain.shape[0] + 1, np.int64)
+    for slab in work.slabs(domain.shape):
+        _count(domain, slab.core.start, slab.core.stop, counts)
+    return np.cumsum(counts)
+
+
+@njit(cache=True, nogil=True)
+def _count(domain, start, stop, counts):
+    nz, ny, nx = domain.shape
+    for z in range(start, stop):
+        for y in range(ny):
+            for x in range(nx):
+                here = domain[z, y, x]
+                counts[z + 1] += (
+                    int(z + 1 < nz and domain[min(z + 1, nz - 1), y, x] != here)
+                    + int(y + 1 < ny and domain[z, min(y + 1, ny - 1), x] != here)
+                    + int(x + 1 < nx and domain[z, y, min(x + 1, nx - 1)] != here)
+                )
 
 
 @njit(cache=True)
@@ -90,11 +120,10 @@ def _gradient(grey, z, y, x):
 
 
 @njit(cache=True, nogil=True)
-def _fill(grey, domain, level, position, normal, voxel, first):
-    """Write one disc a lattice edge that leaves the domain, in raster order."""
+def _fill(grey, domain, level, position, normal, voxel, first, start, stop, n):
+    """Write one disc a lattice edge that leaves the domain, in raster order, from disc `n` on."""
     nz, ny, nx = grey.shape
-    n = 0
-    for z in range(nz):
+    for z in range(start, stop):
         for y in range(ny):
             for x in range(nx):
                 first[(z * ny + y) * nx + x] = n
@@ -117,7 +146,6 @@ def _fill(grey, domain, level, position, normal, voxel, first):
                         _tilt(grey, z, y, x, axis, s, normal[n])
                     voxel[n] = ((z * ny + y) * nx + x) if domain[z, y, x] else (((z + dz) * ny + y + dy) * nx + x + dx)
                     n += 1
-    first[nz * ny * nx] = n
 
 
 @njit(cache=True)
@@ -136,15 +164,14 @@ def _tilt(grey, z, y, x, axis, s, normal):
 
 
 @njit(cache=True, nogil=True)
-def _smooth(position, normal, first, shape, displaced):
-    """Move each disc along its normal to where its neighbours say the surface is, and average the normals.
+def _smooth(position, normal, first, shape, displaced, start, stop, moved, turned):
+    """Move each of some discs along its normal to where its neighbours say the surface is, and average the normals.
 
     Disc j, if both lie on one sphere, says that disc i is off by (p_j - p_i).(n_i + n_j) / (1 + n_i.n_j): no bias where
     the surface curves. Its mean curvature is -(n_j - n_i).(p_j - p_i) / |p_j - p_i|^2 on average.
     """
     nz, ny, nx = shape
-    moved, turned = np.empty_like(position), np.empty_like(normal)
-    for i in range(position.shape[0]):
+    for i in range(start, stop):
         pz, py, px = position[i]
         az, ay, ax = normal[i]
         total = shift = sz = sy = sx = bend = spread = 0.0
@@ -170,4 +197,3 @@ def _smooth(position, normal, first, shape, displaced):
         size = np.sqrt(sz * sz + sy * sy + sx * sx)
         moved[i] = (pz + shift * az, py + shift * ay, px + shift * ax)
         turned[i] = (sz / size, sy / size, sx / size)
-    return moved, turned

@@ -13,9 +13,14 @@ T. Hildebrand, P. Ruegsegger, "A new method for the model-independent assessment
 images", J. Microscopy 185 (1997) 67-75.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 
+from xrmflow.morphometry.components import Mask
+from xrmflow.morphometry.slabs import WHOLE, Workspace
 from xrmflow.morphometry.surface import Surface, find_surface
 
 DISC_RADIUS = 0.5
@@ -36,6 +41,19 @@ SPACING = 6.0
 FAR = np.float32(1e30)
 
 
+@dataclass(frozen=True)
+class ThicknessMap:
+    """Local thickness in the part of a volume that holds the phase.
+
+    Attributes:
+        box: where that part lies.
+        values: (z, y, x) float32 of it, voxels; 0 outside the phase, infinite where the phase has no surface at all.
+    """
+
+    box: tuple[slice, slice, slice]
+    values: np.ndarray
+
+
 def local_thickness(grey: np.ndarray, domain: np.ndarray, level: float, *, blur_voxels: float = 0.0) -> np.ndarray:
     """Local thickness of `domain`, in voxels: the diameter of the largest inscribed ball that covers each voxel.
 
@@ -52,76 +70,194 @@ def local_thickness(grey: np.ndarray, domain: np.ndarray, level: float, *, blur_
         (z, y, x) float32, thickness in voxels, 0 outside the domain; infinite where the phase has no surface at all.
     """
     thickness = np.zeros(domain.shape, np.float32)
-    if domain.any():
-        box = _box(domain)
-        thickness[box] = _local_thickness(grey[box], domain[box], level, blur_voxels)
+    found = thickness_map(grey, lambda z: domain[z], level, blur_voxels=blur_voxels)
+    if found is not None:
+        thickness[found.box] = found.values
     return thickness
 
 
-def _box(domain: np.ndarray) -> tuple[slice, ...]:
+def thickness_map(
+    grey: np.ndarray, phase: Mask, level: float, *, blur_voxels: float = 0.0, work: Workspace = WHOLE
+) -> ThicknessMap | None:
+    """The same of a volume that may be larger than memory; None where there is nothing of the phase.
+
+    Args:
+        grey, level, blur_voxels: as for `local_thickness`.
+        phase: gives slices of the domain.
+        work: how much to look at at a time; the thickness does not depend on it.
+    """
+    box = _box(phase, grey.shape, work)
+    if box is None:
+        return None
+    grey, domain = _cropped(grey, phase, box, work)
+    surface = find_surface(grey, domain, level, blur_voxels=blur_voxels, work=work)
+    del grey
+    distance, owner = distance_to(surface, domain, work=work)
+    balls = _ball_pieces(distance, owner, surface, domain, work)
+    del surface, owner
+    radius = paint(balls, distance, work=work)
+    _cover(radius, distance, domain, work)
+    for slab in work.slabs(radius.shape):
+        radius[slab.core] *= 2
+    return ThicknessMap(box, radius)
+
+
+def _box(phase: Mask, shape: tuple[int, ...], work: Workspace) -> tuple[slice, slice, slice] | None:
     """The smallest box that holds the domain and the voxels around it."""
-    places = (np.flatnonzero(domain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
-    return tuple(slice(max(int(p[0]) - 2, 0), int(p[-1]) + 3) for p in places)
+    held = [np.zeros(size, bool) for size in shape]
+    for slab in work.slabs(shape):
+        here = phase(slab.core)
+        held[0][slab.core] = here.any(axis=(1, 2))
+        held[1] |= here.any(axis=(0, 2))
+        held[2] |= here.any(axis=(0, 1))
+    if not held[0].any():
+        return None
+    places = (np.flatnonzero(one) for one in held)
+    z, y, x = (slice(max(int(p[0]) - 2, 0), min(int(p[-1]) + 3, n)) for p, n in zip(places, shape, strict=True))
+    return z, y, x
 
 
-def _local_thickness(grey: np.ndarray, domain: np.ndarray, level: float, blur_voxels: float) -> np.ndarray:
-    domain = np.ascontiguousarray(domain, dtype=np.bool_)
-    surface = find_surface(grey, domain, level, blur_voxels=blur_voxels)
-    distance, owner = distance_to(surface, domain)
-    radius = paint(thinned(medial_balls(distance, owner, surface, domain)), distance)
-    return 2 * _cover(radius, distance, domain)
+def _cropped(
+    grey: np.ndarray, phase: Mask, box: tuple[slice, slice, slice], work: Workspace
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grey and domain in a box."""
+    shape = tuple(part.stop - part.start for part in box)
+    crop, domain = work.array(shape, np.float32), work.array(shape, np.bool_)
+    for slab in work.slabs(shape):
+        z = slice(box[0].start + slab.core.start, box[0].start + slab.core.stop)
+        crop[slab.core], domain[slab.core] = grey[z][:, box[1], box[2]], phase(z)[:, box[1], box[2]]
+    return crop, domain
 
 
-def distance_to(surface: Surface, domain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distance_to(surface: Surface, domain: np.ndarray, *, work: Workspace = WHOLE) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each voxel of the domain to the nearest disc, and which disc that is.
 
     Returns:
         distance: (z, y, x) float32, voxels; 0 outside the domain, `FAR` where there is no surface.
         owner: (z, y, x) int32, index of the disc, -1 for none.
     """
-    distance = np.where(domain, FAR, np.float32(0))
-    owner = np.full(domain.shape, -1, np.int32)
-    _seed(distance, owner, surface.position, surface.normal, surface.voxel)
-    changed = np.where(owner >= 0, 1, 0).astype(np.uint8)
-    quiet = 0
-    news = np.ones((distance.shape[0] + 2, distance.shape[1] + 2), np.uint8)
-    for now in range(1, MAX_SWEEPS):
-        count = _sweep(distance, owner, changed, news, now, surface.position, surface.normal)
-        quiet = quiet + 1 if count == 0 else 0
-        if quiet == 2:
-            break
+    distance, owner = work.array(domain.shape, np.float32), work.array(domain.shape, np.int32)
+    for slab in work.slabs(domain.shape):
+        distance[slab.core] = np.where(domain[slab.core], FAR, np.float32(0))
+        owner[slab.core] = -1
+    for slab in work.slabs(domain.shape):
+        discs = surface.starts[slab.core.start], surface.starts[slab.core.stop]
+        _seed(distance, owner, surface.position, surface.normal, surface.voxel, *discs)
+    changed = work.array(domain.shape, np.uint8)
+    for slab in work.slabs(domain.shape):
+        changed[slab.core] = owner[slab.core] >= 0
+    _propagate(distance, owner, changed, surface, work)
     return distance, owner
 
 
-def medial_balls(distance: np.ndarray, owner: np.ndarray, surface: Surface, domain: np.ndarray) -> np.ndarray:
-    """Balls on the medial axis, (ball, 4) float32 rows of (z, y, x, radius), voxels.
+def _propagate(distance: np.ndarray, owner: np.ndarray, changed: np.ndarray, surface: Surface, work: Workspace) -> None:
+    """Sweep up and down until both ways change nothing."""
+    quiet = 0
+    news = np.ones((distance.shape[0] + 2, distance.shape[1] + 2), np.uint8)
+    cores = work.cores(distance.shape)
+    for now in range(1, MAX_SWEEPS):
+        count = 0
+        for z in cores if now % 2 else cores[::-1]:
+            if news[z.start : z.stop + 2].max() + 1 >= now:
+                count += _sweep(distance, owner, changed, news, now, surface.position, surface.normal, z.start, z.stop)
+                work.scratch.release()
+        quiet = quiet + 1 if count == 0 else 0
+        if quiet == 2:
+            break
+
+
+def medial_balls(
+    distance: np.ndarray, owner: np.ndarray, surface: Surface, domain: np.ndarray, slices: slice
+) -> np.ndarray:
+    """Balls on the medial axis of some slices, (ball, 4) float32 rows of (z, y, x, radius), voxels.
 
     Each voxel contributes the largest of the balls found on the lattice edges to its neighbours, or, at a maximum of
     the distance, the ball around itself.
     """
-    balls = np.empty((int(np.count_nonzero(domain)), 4), np.float32)
-    return balls[: _medial(distance, owner, domain, surface.position, surface.normal, balls)]
+    balls = np.empty((int(np.count_nonzero(domain[slices])), 4), np.float32)
+    found = _medial(distance, owner, domain, surface.position, surface.normal, balls, slices.start, slices.stop)
+    return balls[:found].copy()
 
 
-def paint(balls: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Largest radius among the balls that contain each voxel centre: (z, y, x) float32, voxels, 0 where none does."""
-    radius = np.zeros(distance.shape, np.float32)
-    _paint(balls, distance, radius)
+def _ball_pieces(
+    distance: np.ndarray, owner: np.ndarray, surface: Surface, domain: np.ndarray, work: Workspace
+) -> list[np.ndarray]:
+    """The thinned balls of the whole domain, in pieces.
+
+    What shares a cell with balls of slices further up waits for them, so that thinning sees each cell as a whole.
+    """
+    pieces, waiting = [], np.empty((0, 4), np.float32)
+    for slab in work.slabs(domain.shape):
+        balls = thinned(np.concatenate([waiting, medial_balls(distance, owner, surface, domain, slab.core)]))
+        edge = cell_edge(balls[:, 3])
+        top = (np.floor(balls[:, 0] / edge) + 1) * edge
+        whole = (edge == 1) | (top <= slab.core.stop)
+        waiting = balls[~whole]
+        pieces.append(work.array((int(np.count_nonzero(whole)), 4), np.float32))
+        pieces[-1][:] = balls[whole]
+    return [*pieces, waiting]
+
+
+def paint(balls: Sequence[np.ndarray], distance: np.ndarray, *, work: Workspace = WHOLE) -> np.ndarray:
+    """Largest radius among the balls that contain each voxel centre: (z, y, x) float32, voxels, 0 where none does.
+
+    Args:
+        balls: pieces of (ball, 4) float32, (z, y, x, radius).
+        distance: (z, y, x) float32, to the surface; 0 outside the phase.
+        work: how much to look at at a time.
+    """
+    radius = work.array(distance.shape, np.float32)
+    reach = [_z_range(piece) for piece in balls]
+    for slab in work.slabs(distance.shape):
+        for piece, (low, high) in zip(balls, reach, strict=True):
+            if low < slab.core.stop and high >= slab.core.start:
+                _paint(piece, distance, radius, slab.core.start, slab.core.stop)
+                work.scratch.release()
     return radius
 
 
-def _cover(radius: np.ndarray, distance: np.ndarray, domain: np.ndarray) -> np.ndarray:
+def _z_range(balls: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest slice that some balls may reach."""
+    if not len(balls):
+        return np.inf, -np.inf
+    far = balls[:, 3] + TOLERANCE
+    return float((balls[:, 0] - far).min()), float((balls[:, 0] + far).max())
+
+
+def _cover(radius: np.ndarray, distance: np.ndarray, domain: np.ndarray, work: Workspace) -> None:
     """Give voxels that lie between the surface and the discrete balls the largest radius among their neighbours."""
-    bare = np.argwhere(domain & (radius == 0))
-    while bare.size:
+    cores = work.cores(radius.shape)
+    while cores:
+        cores = _cover_once(radius, domain, cores, work)
+    for slab in work.slabs(radius.shape):
+        z, y, x = np.nonzero(domain[slab.core] & (radius[slab.core] == 0))
+        alone = distance[slab.core][z, y, x]
+        radius[slab.core][z, y, x] = np.where(alone < FAR, alone, np.inf)
+
+
+def _cover_once(radius: np.ndarray, domain: np.ndarray, cores: list[slice], work: Workspace) -> list[slice]:
+    """One round; returns the slabs where there is more to do: none when nothing changed."""
+    left, changed, held = [], False, None
+    for z in cores:
+        bare = np.argwhere(domain[z] & (radius[z] == 0))
+        bare[:, 0] += z.start
         grown = _largest_beside(radius, bare)
-        if not grown.any():
-            break
-        radius[tuple(bare.T)] = grown
-        bare = bare[grown == 0]
-    alone = tuple(bare.T)
-    radius[alone] = np.where(distance[alone] < FAR, distance[alone], np.inf)
-    return radius
+        # The next slab looks at this one as it was before the round.
+        if held is not None:
+            radius[held[0]] = held[1]
+        held = tuple(bare.T), grown
+        changed = changed or bool(grown.any())
+        if len(bare):
+            left.append(z)
+        work.scratch.release()
+    if held is not None:
+        radius[held[0]] = held[1]
+    return left if changed else []
+
+
+def cell_edge(radius: np.ndarray) -> np.ndarray:
+    """Edge of the cells in which balls are thinned, voxels: a power of two, at most a sixth of the radius, or 1."""
+    return np.exp2(np.floor(np.log2(np.maximum(radius / SPACING, 1)))).astype(np.int64)
 
 
 def thinned(balls: np.ndarray) -> np.ndarray:
@@ -130,7 +266,7 @@ def thinned(balls: np.ndarray) -> np.ndarray:
     The cell's edge is a power of two, at most a sixth of the radius: the union of the balls hardly changes, and what it
     costs to paint them no longer grows with the fifth power of their size.
     """
-    edge = np.exp2(np.floor(np.log2(np.maximum(balls[:, 3] / SPACING, 1)))).astype(np.int64)
+    edge = cell_edge(balls[:, 3])
     cells = np.column_stack([edge, (balls[:, :3] / edge[:, None]).astype(np.int64)])
     large = np.flatnonzero(edge > 1)
     order = large[np.argsort(-balls[large, 3], kind="stable")]
@@ -172,10 +308,10 @@ def _lean(z, y, x, position, normal):
 
 
 @njit(cache=True, nogil=True)
-def _seed(distance, owner, position, normal, voxel):
-    """Give each voxel beside the surface the nearest of its own discs."""
+def _seed(distance, owner, position, normal, voxel, start, stop):
+    """Give each voxel beside some discs the nearest of its own."""
     _, ny, nx = distance.shape
-    for k in range(voxel.size):
+    for k in range(start, stop):
         z, y, x = voxel[k] // (ny * nx), voxel[k] // nx % ny, voxel[k] % nx
         d = _lean(z, y, x, position[k], normal[k])[0]
         if d < distance[z, y, x]:
@@ -184,8 +320,10 @@ def _seed(distance, owner, position, normal, voxel):
 
 
 @njit(cache=True, nogil=True)
-def _sweep(distance, owner, changed, news, now, position, normal):
-    """A forward (odd `now`) or backward raster sweep: each voxel tries the discs of the 13 neighbours before it.
+def _sweep(distance, owner, changed, news, now, position, normal, start, stop):
+    """A forward (odd `now`) or backward raster sweep through some slices.
+
+    Each voxel tries the discs of the 13 neighbours before it.
 
     Only what a neighbour learned in this sweep or the one before is news; `news` (z + 1, y + 1) says when a row last
     learned something, so that quiet rows are passed over. Returns the number of voxels that changed.
@@ -193,8 +331,8 @@ def _sweep(distance, owner, changed, news, now, position, normal):
     nz, ny, nx = distance.shape
     count = 0
     sense = 1 if now % 2 else -1
-    for row in range(nz * ny):
-        line = row if sense > 0 else nz * ny - 1 - row
+    for row in range(start * ny, stop * ny):
+        line = row if sense > 0 else (start + stop) * ny - 1 - row
         z, y = line // ny, line % ny
         if news[z : z + 3, y : y + 3].max() + 1 < now:
             continue
@@ -223,11 +361,11 @@ def _sweep(distance, owner, changed, news, now, position, normal):
 
 
 @njit(cache=True, nogil=True)
-def _medial(distance, owner, domain, position, normal, balls):
-    """Fill `balls` and return how many there are."""
+def _medial(distance, owner, domain, position, normal, balls, start, stop):
+    """Fill `balls` with those of some slices and return how many there are."""
     nz, ny, nx = distance.shape
     n = 0
-    for z in range(nz):
+    for z in range(start, stop):
         for y in range(ny):
             for x in range(nx):
                 if not domain[z, y, x] or owner[z, y, x] < 0:
@@ -265,13 +403,13 @@ def _medial(distance, owner, domain, position, normal, balls):
 
 
 @njit(cache=True, nogil=True)
-def _paint(balls, distance, radius):
-    """Largest radius wins, voxel by voxel, row by row of each ball."""
-    nz, ny, nx = distance.shape
+def _paint(balls, distance, radius, start, stop):
+    """Largest radius wins, voxel by voxel, row by row of each ball, in some slices."""
+    _, ny, nx = distance.shape
     for n in range(balls.shape[0]):
         cz, cy, cx, r = balls[n]
         far = r + TOLERANCE
-        for z in range(max(int(np.ceil(cz - far)), 0), min(int(np.floor(cz + far)), nz - 1) + 1):
+        for z in range(max(int(np.ceil(cz - far)), start), min(int(np.floor(cz + far)), stop - 1) + 1):
             chord2 = far * far - (z - cz) ** 2
             chord = np.sqrt(max(chord2, 0.0))
             for y in range(max(int(np.ceil(cy - chord)), 0), min(int(np.floor(cy + chord)), ny - 1) + 1):

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from xrmflow.config.morphometry import MorphometrySection
+from xrmflow.io.scratch import workspace
 from xrmflow.io.stores import Store, open_volume
 from xrmflow.io.tables import write_table
-from xrmflow.morphometry.indices import measure
+from xrmflow.morphometry.indices import NEEDS, measure
 from xrmflow.morphometry.rows import LACUNA_COLUMNS, SLICE_COLUMNS
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmented import Options, Segmented
+from xrmflow.morphometry.slabs import loaded
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "method", "note")
@@ -20,14 +22,17 @@ COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "
 def run(*, volume: Path, bone: Path, table: Path, slices: Path, lacunae: Path, params: MorphometrySection) -> None:
     """Measure bone: volume fractions, thickness, separation, attenuation, lacunae."""
     grey, masks = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel")), open_volume(bone, "label")
+    work = workspace(table.parent, grey.grid.shape, memory_gb=params.memory_gb, needs=NEEDS)
     data = Segmented(
-        volume=np.asarray(grey.data[...]),
-        labels=np.asarray(masks.data[...]),
-        context=np.asarray(masks.arrays["context"][...]),
+        volume=loaded(grey.data, np.float32, work=work),
+        labels=loaded(masks.data, np.uint8, work=work),
+        context=loaded(masks.arrays["context"], np.uint8, work=work),
         scale=Scale(grey.grid.voxel_mm, grey.calibrated),
         record=masks.record["segmentation"],
+        work=work,
     )
-    found = measure(data, options=Options(**params.model_dump()), first_voxel_mm=grey.grid.first_voxel_mm)
+    options = Options(**params.model_dump(exclude={"memory_gb"}))
+    found = measure(data, options=options, first_voxel_mm=grey.grid.first_voxel_mm)
     for row in found.indices:
         if row["value"] is None or "warning" in row["note"]:
             logger.info("%s: %s", row["symbol"], row["note"])
