@@ -64,7 +64,7 @@ def test_memory_of_a_run_that_nothing_was_fitted_to(stage):
     assert used_mb(stage, job(SMALL, stage)) == pytest.approx(LARGER[stage], rel=0.2)
 
 
-@pytest.mark.parametrize(("stage", "used"), [("segment", 590), ("morphometry", 924), ("sr_apply", 722)])
+@pytest.mark.parametrize(("stage", "used"), [("segment", 590), ("morphometry", 880), ("sr_apply", 722)])
 def test_a_finer_volume_takes_its_own_size(stage, used):
     assert used_mb(stage, job(DEMO, stage, finer=2)) == pytest.approx(used, rel=0.2)
     assert memory_mb(stage, job(DEMO, stage, finer=2)) > used + WORKFLOW_MB
