@@ -28,7 +28,7 @@ from xrmflow.errors import UserError
 HERE = Path(__file__).parent
 TOOLS = (
     *("init", "inspect", "preview", "simulate", "estimate", "why"),
-    *("verify", "load", "export", "clean", "settings", "usage"),
+    *("verify", "load", "export", "clean", "settings", "usage", "gather"),
 )
 # The last line of a stage's log, which `xrmflow usage` reads.
 USED = "used %.1f s, %.0f MB"

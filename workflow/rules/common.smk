@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 import xrmflow
 from xrmflow.manage.failures import Ended
+from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import load_plan
 from xrmflow.manage.sources import files_of, is_as_ingested
 
@@ -50,6 +51,7 @@ TABLE = f"{SCAN}/morphometry/{{volume}}.csv"
 SLICES = f"{SCAN}/morphometry/{{volume}}_slices.csv"
 LACUNAE = f"{SCAN}/morphometry/{{volume}}_lacunae.csv"
 VALIDATION = f"{SCAN}/validation.csv"
+PART = f"{SCAN}/parts/{{store}}_{{part}}.zarr/manifest.json"
 REPORT = f"{SCAN}/report.html"
 STUDY, STUDY_WIDE = f"{PLAN.settings.results}/morphometry.csv", f"{PLAN.settings.results}/morphometry_wide.csv"
 MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
@@ -64,6 +66,7 @@ if config.get("container"):
 
 # What the process that plans the run decides, its jobs inherit: they read this file again, on other machines.
 PLAN.enter()
+PARTS = Parts.of_run(PLAN)
 PLAN.offer_gpus(
     limit=getattr(workflow.global_resources.get("gpu"), "value", None),
     cluster=workflow.global_resources["_nodes"].value is not None,

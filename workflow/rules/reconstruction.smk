@@ -12,6 +12,8 @@ rule fdk:
         f"{SCAN}/logs/fdk.log",
     benchmark:
         f"{SCAN}/benchmarks/fdk.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("fdk", cut=False),
     conda:
         "../../envs/xrmflow.yaml"
     threads: PLAN.threads("fdk")

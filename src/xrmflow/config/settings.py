@@ -12,6 +12,7 @@ from xrmflow.config.fdk import FdkSection
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.config.ingest import IngestSection
 from xrmflow.config.iterative import IterativeSection
+from xrmflow.config.jobs import JobsSection
 from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.config.n2i_apply import N2iApplySection
 from xrmflow.config.n2i_split import N2iSplitSection
@@ -58,6 +59,7 @@ class Settings(Section):
         description="where numerics run; auto takes a GPU when the job was given one. Never causes a rerun",
     )
     storage: StorageSection = StorageSection()
+    jobs: JobsSection = JobsSection()
 
     ingest: IngestSection = IngestSection()
     flatfield: FlatfieldSection = FlatfieldSection()

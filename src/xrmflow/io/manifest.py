@@ -7,6 +7,7 @@ chunk hashes, which are listed one a line in `chunks.txt` beside it.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ def store_folder(path: Path | str) -> Path:
     return path.parent if path.name == MANIFEST else path
 
 
-def seal(folder: Path, record: dict[str, Any]) -> None:
-    """Hash every file below `folder`, write `chunks.txt` and then the manifest, each flushed to disk."""
-    lines = [_describe(file, folder) for file in _files(folder)]
+def seal(folder: Path, record: dict[str, Any], known: Mapping[str, str] | None = None) -> None:
+    """Hash every file below `folder`, write `chunks.txt` and then the manifest, each flushed to disk.
+
+    Args:
+        folder: of the store.
+        record: what the manifest says.
+        known: lines of `chunks.txt`, by name of the file, that need no hashing any more.
+    """
+    given = known or {}
+    lines = [given.get(file.relative_to(folder).as_posix()) or _describe(file, folder) for file in _files(folder)]
     listing = "".join(lines)
     write_durably(folder / CHUNKS, listing)
     manifest = {
@@ -74,6 +82,12 @@ def damaged_files(path: Path | str) -> list[str]:
     folder = store_folder(path)
     lines = (folder / CHUNKS).read_text().splitlines(keepends=True)
     return [line.split(maxsplit=2)[2].rstrip("\n") for line in lines if not _matches(line, folder)]
+
+
+def listed(path: Path | str) -> dict[str, str]:
+    """The lines of a store's `chunks.txt`, by name of the file."""
+    lines = (store_folder(path) / CHUNKS).read_text().splitlines(keepends=True)
+    return {line.split(maxsplit=2)[2].rstrip("\n"): line for line in lines}
 
 
 def write_durably(path: Path, text: str | bytes) -> None:

@@ -47,7 +47,7 @@ class ShardWriter:
     """
 
     def __init__(self, array: Any) -> None:
-        self._array, self._edges = array, array.shards
+        self.array, self._edges = array, array.shards
         # By the corner of a shard: where it is, what has been written to it, and which of its voxels were not.
         self._begun: dict[tuple[int, ...], tuple[Region, np.ndarray, np.ndarray]] = {}
         self._done: set[tuple[int, ...]] = set()
@@ -56,7 +56,7 @@ class ShardWriter:
 
     def __getitem__(self, selection: Any) -> np.ndarray:
         self.flush()
-        return self._array[selection]
+        return self.array[selection]
 
     def __setitem__(self, selection: Any, values: Any) -> None:
         region = _region(selection, self.shape)
@@ -71,7 +71,7 @@ class ShardWriter:
         """Write the shards that are begun; what is missing in them stays as it is in the array."""
         for shard, buffer, missing in list(self._begun.values()):
             if missing.any():
-                buffer = np.where(missing, self._array[shard], buffer)
+                buffer = np.where(missing, self.array[shard], buffer)
             self._write(shard, buffer)
 
     def _shards(self, region: Region) -> Iterator[Region]:
@@ -86,7 +86,7 @@ class ShardWriter:
         if inside == shard:
             self._write(shard, values)
         elif _corner(shard) in self._done:
-            self._array[inside] = values
+            self.array[inside] = values
         else:
             shape = [part.stop - part.start for part in shard]
             fresh = (shard, np.empty(shape, self.dtype), np.ones(shape, bool))
@@ -97,7 +97,7 @@ class ShardWriter:
                 self._write(shard, buffer)
 
     def _write(self, shard: Region, values: np.ndarray) -> None:
-        self._array[shard] = values
+        self.array[shard] = values
         self._begun.pop(_corner(shard), None)
         self._done.add(_corner(shard))
 

@@ -8,9 +8,10 @@ empty chunks are written, so a missing chunk is damage and never zeros.
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
 from xrmflow.io.multiscale import multiscale as write_multiscale
+from xrmflow.io.parts import PREFIX, Part, adopt, read_parts
 from xrmflow.io.shards import ShardWriter, shard_shape
 
 Kind = Literal["projections", "volume"]
@@ -54,6 +56,7 @@ class StoreWriter:
     """
 
     def __init__(self, folder: Path, kind: Kind, *, sharded: bool = False) -> None:
+        self.folder = folder
         self._group = zarr.open_group(folder, mode="w", zarr_format=3)
         self._kind, self._sharded = kind, sharded
         self._arrays: dict[str, Any] = {}
@@ -79,6 +82,16 @@ class StoreWriter:
         )
         self._arrays[name] = array if shards is None else ShardWriter(array)
         return self._arrays[name]
+
+    def files_of(self, name: str, slices: slice) -> list[str]:
+        """The files, from the store's folder, that hold some slices of an array."""
+        array = self._arrays[name]
+        array = array.array if isinstance(array, ShardWriter) else array
+        edges = array.shards or array.chunks
+        first, last = slices.start // edges[0], -(-slices.stop // edges[0])
+        across = (range(-(-size // edge)) for size, edge in zip(array.shape[1:], edges[1:], strict=True))
+        keys = product(range(first, last), *across)
+        return [f"{name}/{array.metadata.encode_chunk_key(key)}" for key in keys]
 
     def flush(self) -> None:
         """Write what shards still hold back."""
@@ -138,8 +151,7 @@ class Volume(Store):
     @property
     def grid(self) -> VolumeGrid:
         """The grid, mm (voxel 1.0 when uncalibrated)."""
-        g = self.record["grid"]
-        return VolumeGrid(tuple(g["shape"]), g["voxel_mm"], tuple(g["centre_mm"]))
+        return _grid(self.record)
 
     @property
     def calibrated(self) -> bool:
@@ -174,9 +186,10 @@ def create_volume(
     calibrated: bool,
     provenance: dict[str, Any],
     multiscale: bool = True,
+    part: Part | None = None,
     **record: Any,
 ) -> Iterator[StoreWriter]:
-    """Write a volume store; it is sealed and published when the block ends without an exception.
+    """Write a volume store, or a part of one; it is sealed and published when the block ends without an exception.
 
     Args:
         path: the store's folder or its manifest.
@@ -186,14 +199,44 @@ def create_volume(
         provenance: from `xrmflow.io.provenance.provenance`.
         multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels, in few files;
             False for what only the next stage reads.
+        part: the slices that are written; None for all. From parts `gather` makes the store.
         record: anything else JSON-ready that readers need.
     """
     described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
     full = {"grid": described, "calibrated": calibrated, **record}
-    with _create(store_folder(path), "volume", quantity, full, provenance, sharded=multiscale) as store:
+    if part:
+        part.check(grid.shape[0], CHUNKS["volume"][0])
+    image = multiscale and quantity in PICTURES
+    whole = {"image": image, "sharded": multiscale, "shape": list(grid.shape), "dtype": "float32"}
+    described = {} if part is None else {"part": [part.start, part.stop], **whole}
+    with _create(store_folder(path), "volume", quantity, full, provenance, sharded=multiscale, part=described) as store:
         yield store
-        if multiscale and quantity in PICTURES:
+        if image and part is None:
             store.make_image(quantity, grid=grid, calibrated=calibrated)
+
+
+def gather(parts: Sequence[Path], path: Path | str) -> None:
+    """Publish the store that sealed parts make up: the same files that one process would have written.
+
+    Chunks are linked, not copied, and their checksums taken over; coarser levels of an image are made here.
+
+    Raises:
+        StoreError: parts that do not make up a store, from `read_parts` and `adopt`.
+    """
+    manifests = read_parts(parts)
+    first, record = manifests[0], manifests[0]["record"]
+    made = first["provenance"] | {"finished": max(m["provenance"].get("finished", "") for m in manifests)}
+    known: dict[str, str] = {}
+    kind, quantity, traced = first["kind"].removeprefix(PREFIX), first["quantity"], made | {"parts": len(parts)}
+    with _create(store_folder(path), kind, quantity, record, traced, sharded=first["sharded"], known=known) as store:
+        known.update(adopt(store, manifests))
+        if first["image"]:
+            store.make_image(quantity, grid=_grid(record), calibrated=bool(record["calibrated"]))
+
+
+def _grid(record: dict[str, Any]) -> VolumeGrid:
+    g = record["grid"]
+    return VolumeGrid(tuple(g["shape"]), g["voxel_mm"], tuple(g["centre_mm"]))
 
 
 def open_projections(path: Path | str, quantity: Quantity | None = None) -> Projections:
@@ -215,6 +258,8 @@ def _create(
     provenance: dict[str, Any],
     *,
     sharded: bool = False,
+    part: Mapping[str, Any] | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Iterator[StoreWriter]:
     if quantity not in get_args(Quantity):
         raise ValueError(f"quantity: expected one of {get_args(Quantity)}, got {quantity!r}")
@@ -226,8 +271,9 @@ def _create(
             store = StoreWriter(temporary, kind, sharded=sharded)
             yield store
             store.flush()
-            described = {"kind": kind, "quantity": quantity, "arrays": store.names, "record": record}
-            seal(temporary, described | {"provenance": provenance})
+            called = f"{PREFIX}{kind}" if part else kind
+            described = {"kind": called, "quantity": quantity, "arrays": store.names, "record": record}
+            seal(temporary, {**described, **(part or {}), "provenance": provenance}, known)
             _publish(temporary, folder)
         finally:
             _discard(temporary)

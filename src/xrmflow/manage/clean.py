@@ -11,7 +11,7 @@ from xrmflow.io.manifest import MANIFEST
 # Where stages keep stores, from the results folder. Nothing else is ever touched, whoever put it there.
 NAMES = ("raw", "projections", "volume", "iterative", "denoised", "superres")
 STORES = (*(f"*/{name}.zarr" for name in NAMES), "*/*/*.zarr")
-FOLDERS = ("splits", "bone")
+FOLDERS = ("splits", "bone", "parts")
 TEMPORARY = re.compile(r"\.(?P<store>[^/]+\.zarr)\.(tmp|old)-\d+")
 
 
@@ -30,6 +30,12 @@ def sweep(results: Path) -> list[Path]:
     stores = [store for store in _stores(results) if not (store / MANIFEST).exists()]
     removed = [store for store in stores if _remove(store, store)]
     return removed + [folder for folder, store in _temporary(results) if _remove(folder, store)]
+
+
+def forget_parts(results: Path) -> None:
+    """Remove the parts of volumes that are whole by now, of whatever size they were."""
+    for folder in results.glob("*/parts"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stores(results: Path) -> list[Path]:

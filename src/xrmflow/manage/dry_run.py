@@ -42,18 +42,23 @@ class _Jobs(logging.Handler):
 
 
 def recorded_lineage(output: str) -> list[str]:
-    """The lineage of the job that wrote a file, from Snakemake's record of it; empty where there is none.
+    """The lineage of the job that wrote a file; empty where there is none on record.
 
     The reason Snakemake gives is not enough: of a job whose inputs are new it does not look at the params.
     """
+    params = record_of(output).get("params") or ()
+    return [found[1] for text in params if (found := LINEAGE.fullmatch(text))]
+
+
+def record_of(output: str) -> dict[str, Any]:
+    """What Snakemake has on record of the job that wrote a file; empty where that is nothing."""
     name = urlsafe_b64encode(output.encode()).decode()
     pieces = [name[start : start + LONGEST] for start in range(0, len(name), LONGEST)]
     file = METADATA.joinpath(*(f"@{piece}" for piece in pieces[:-1]), pieces[-1])
     try:
-        params = json.loads(file.read_text())["params"]
-        return [found[1] for text in params if (found := LINEAGE.fullmatch(text))]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def main(settings: str, file: str) -> int:

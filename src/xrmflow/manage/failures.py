@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from xrmflow.io.manifest import write_durably
+from xrmflow.manage.parts import stage_of
 
 TABLE = "failures.tsv"
 # How the cluster plugin and Snakemake say that a job ended: for a job whose own log ends without a cause.
@@ -81,7 +82,7 @@ def write_table(file: Path, failures: Sequence[Failure]) -> None:
 
 def _cause(job: Ended, run_log: str) -> str:
     if said := _last_error(job.log):
-        return said.removeprefix("error: ").removeprefix(f"{job.stage}: ")
+        return said.removeprefix("error: ").removeprefix(f"{stage_of(job.stage)}: ").removeprefix("gather: ")
     status = _status(job, run_log)
     return f"{status}: {MEANING.get(status, 'ended by the cluster')}" if status else UNKNOWN
 

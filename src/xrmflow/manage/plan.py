@@ -19,7 +19,7 @@ from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
 from xrmflow.io import sums
 from xrmflow.manage import failures, records, resources, runs
-from xrmflow.manage.clean import sweep
+from xrmflow.manage.clean import forget_parts, sweep
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.lineage import Lineages
@@ -285,6 +285,7 @@ class Plan:
         """Remove the chunks of stores that are not kept, and what an earlier run said of failures."""
         results = Path(self.settings.results)
         runs.end(results)
+        forget_parts(results)
         sweep(results)
         for name in (failures.TABLE, *PARTIAL):
             sums.forget(results / name)

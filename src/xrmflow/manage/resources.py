@@ -165,6 +165,8 @@ COSTS: dict[str, Cost] = {
     "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
     "fdk": Cost(405, ("held", 8), ("updates", 1.5e-9), base_s=1.8, whole=True, threads=8),
+    # Links files and makes coarser levels; not measured on large volumes yet.
+    "gather": Cost(200, ("voxels", 0.05), ("voxels", 40e-9), base_s=0.5),
     "iterative": Cost(450, ("held", 48), ("updates", 110e-9), base_s=3.0, whole=True, threads=8),
     "n2i_split": Cost(410, ("held", 8), ("updates", 3e-9), base_s=1.8, whole=True, threads=8),
     "n2i_train": Cost(440, ("split_voxels", 4), ("training_s", 0.9), base_s=3.5, threads=16),

@@ -87,7 +87,7 @@ def _job(file: Path) -> JobUse:
     asked = _resources(row.get("resources"))
     log = file.parent.parent / "logs" / f"{file.stem}.log"
     return JobUse(
-        rule=file.stem,
+        rule=re.sub(r"_\d+-\d+$", "_part", file.stem),
         asked_mb=asked.get("mem_mb"),
         used_mb=logged_mb(log) or _value(row.get("max_rss")),
         asked_min=asked.get("runtime"),

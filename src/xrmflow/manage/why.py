@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xrmflow.config.own import own_keys
 from xrmflow.errors import UserError
+from xrmflow.manage.parts import stage_of
 from xrmflow.manage.plan import Plan, load_plan
 from xrmflow.manage.records import Change, changes
 from xrmflow.manage.steps import STAGES, Step
@@ -35,7 +36,7 @@ class Job:
     """A job that would run, as Snakemake plans it.
 
     Attributes:
-        stage: its rule.
+        stage: of its rule.
         scan, volume, protocol: what it works on; empty for jobs of the whole study.
         outputs: the files it writes.
         reasons: what Snakemake says, by kind (the values of `REASONS`).
@@ -98,7 +99,7 @@ def job_of(rule: str, wildcards: dict[str, str], outputs: list[str], reason: str
     said = (part.partition(": ") for part in SPLIT.split(reason))
     reasons = {REASONS[name]: rest for name, _, rest in said if name in REASONS}
     scan, volume, protocol = (wildcards.get(name, "") for name in ("scan", "volume", "protocol"))
-    return Job(rule, scan, volume, tuple(outputs), reasons, tuple(lineages), protocol)
+    return Job(stage_of(rule), scan, volume, tuple(outputs), reasons, tuple(lineages), protocol)
 
 
 def explain(jobs: list[Job], plan: Plan, scan: str, stage: str | None) -> str:

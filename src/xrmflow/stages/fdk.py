@@ -10,14 +10,33 @@ from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io import device, log
 from xrmflow.io.cupping import read_linearisation
 from xrmflow.io.documents import read_document
+from xrmflow.io.parts import Part
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume, open_projections
 from xrmflow.reconstruction.fdk import fdk_slabs
 from xrmflow.reconstruction.grids import region_grid
 
 
-def run(*, projections: Path, geometry: Path, cupping: Path | None, volume: Path, params: FdkSection) -> None:
-    """Reconstruct attenuation by filtered backprojection (Feldkamp), cone or parallel beam."""
+def run(
+    *,
+    projections: Path,
+    geometry: Path,
+    cupping: Path | None,
+    volume: Path,
+    part: str | None = None,
+    params: FdkSection,
+) -> None:
+    """Reconstruct attenuation by filtered backprojection (Feldkamp), cone or parallel beam.
+
+    Args:
+        projections: store of the line integrals.
+        geometry: the geometry they were taken in.
+        cupping: the correction of beam hardening; without, none.
+        volume: the store to write.
+        part: START-STOP, the only slices to reconstruct: the store is then a part of the volume.
+        params: settings of this stage.
+    """
+    some = Part.read(part) if part else None
     scan = open_projections(projections, "line_integral")
     acquisition = Acquisition.from_dict(read_document(geometry, kind="geometry")["acquisition"])
     grid = _grid(acquisition, params)
@@ -26,13 +45,14 @@ def run(*, projections: Path, geometry: Path, cupping: Path | None, volume: Path
         stage="fdk", params=params, inputs={"projections": projections, "geometry": geometry, "cupping": cupping}
     )
     with create_volume(
-        volume, quantity=quantity, grid=grid, calibrated=acquisition.calibrated, provenance=traced
+        volume, quantity=quantity, grid=grid, calibrated=acquisition.calibrated, provenance=traced, part=some
     ) as store:
         fdk_slabs(
             scan.data,
             store.add("data", grid.shape),
             scan_geometry(acquisition),
             grid,
+            slices=some.slices if some else slice(None),
             window=params.window,
             truncation_px=round(params.truncation_padding * acquisition.cols),
             prepare=read_linearisation(cupping),

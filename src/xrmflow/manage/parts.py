@@ -1,0 +1,150 @@
+"""Which stages work on a scan in parts, jobs of their own, and where their volumes are cut.
+
+Size decides, with one exception: what is there and up to date stays as it was made, in one job or in parts of whatever
+size. Snakemake would make it anew, because another rule with other inputs writes it; but its bits are the same.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xrmflow.manage import resources
+from xrmflow.manage.dry_run import record_of, recorded_lineage
+
+if TYPE_CHECKING:
+    from xrmflow.manage.plan import Plan
+
+# What the process that plans a run has found made otherwise than size would have it, for its jobs to inherit.
+MADE = "XRMFLOW_PARTS"
+# Parts are whole layers of the chunks of volume stores.
+LAYER, FLOAT = 64, 4
+# Each stage that can work in parts, and a file that it always leaves, from the folder of a scan.
+RESULTS = {"fdk": "volume.zarr/manifest.json"}
+NAME = re.compile(r"_(\d+-\d+)\.zarr/manifest\.json$")
+RULE = re.compile(r"(\w+)_(?:part|gather)")
+
+
+def stage_of(rule: str) -> str:
+    """The stage that a rule belongs to."""
+    found = RULE.fullmatch(rule)
+    return found[1] if found else rule
+
+
+def layers(shape: tuple[int, int, int], part_gb: float) -> list[str]:
+    """Where a volume of float32 is cut: "start-stop" of each part; nothing where it is small enough for one job.
+
+    Args:
+        shape: (z, y, x).
+        part_gb: the most that a part has, 1e9 bytes; one layer may have more.
+    """
+    slices, slice_bytes = shape[0], FLOAT * shape[1] * shape[2]
+    height = max(1, int(part_gb * 1e9 / slice_bytes) // LAYER) * LAYER
+    if slices <= height or slices * slice_bytes <= part_gb * 1e9:
+        return []
+    return [f"{start}-{min(start + height, slices)}" for start in range(0, slices, height)]
+
+
+class Parts:
+    """Where the volumes of a run are cut.
+
+    Args:
+        plan: of the run.
+        made: cuts that the process which planned the run has found, in one of its jobs: stage -> scan -> parts.
+    """
+
+    def __init__(self, plan: "Plan", made: Mapping[str, Mapping[str, list[str]]] | None = None) -> None:
+        self._plan = plan
+        self._made = made
+
+    @classmethod
+    def of_run(cls, plan: "Plan") -> "Parts":
+        """As the process decides that plans the run; its jobs inherit that."""
+        if MADE in os.environ:
+            return cls(plan, json.loads(os.environ[MADE]))
+        parts = cls(plan)
+        os.environ[MADE] = json.dumps(parts.otherwise)
+        return parts
+
+    def of(self, stage: str, scan: str) -> list[str]:
+        """Parts in which a stage works on a scan; nothing where one job does."""
+        found = self.otherwise.get(stage, {}).get(scan)
+        return self.by_size(stage, scan) if found is None else list(found)
+
+    def by_size(self, stage: str, scan: str) -> list[str]:
+        """The same for a result that is yet to be made."""
+        size = self._plan.size(scan)
+        return layers(size.shape, self._plan.settings.jobs.part_gb) if size and stage in RESULTS else []
+
+    @cached_property
+    def otherwise(self) -> Mapping[str, Mapping[str, list[str]]]:
+        """Stage -> scan -> parts of results that are up to date and were not made as size would have it."""
+        if self._made is not None:
+            return self._made
+        found: dict[str, dict[str, list[str]]] = {}
+        for stage in RESULTS:
+            for scan in self._plan.scans:
+                made = self._made_of(stage, scan)
+                if made is not None and made != self.by_size(stage, scan):
+                    found.setdefault(stage, {})[scan] = made
+        return found
+
+    def _made_of(self, stage: str, scan: str) -> list[str] | None:
+        """Parts that the present result was made of; None where there is none, or one that is made anew anyway."""
+        output = f"{self._plan.settings.results}/{scan}/{RESULTS[stage]}"
+        if not Path(output).is_file() or self._plan.lineage(stage) not in recorded_lineage(output):
+            return None
+        names = (NAME.search(name) for name in record_of(output).get("input") or ())
+        parts = {found[1] for found in names if found}
+        return sorted(parts, key=lambda part: int(part.split("-")[0]))
+
+    # for the rules -----------------------------------------------------------------------------------------------
+
+    def scans(self, stage: str, *, cut: bool) -> str:
+        """Pattern of the scans on which a stage works in parts, or does not."""
+        chosen = [scan for scan in self._plan.scans if bool(self.of(stage, scan)) == cut]
+        return "|".join(chosen) or "(?!)"
+
+    def memory_mb(self, stage: str) -> Callable[..., int]:
+        """Memory that the job of a part declares, scaled by the number of the attempt."""
+
+        def of(wildcards: Any, attempt: int = 1) -> int:
+            return attempt * resources.memory_mb(stage, self.work(stage, wildcards))
+
+        return of
+
+    def minutes(self, stage: str) -> Callable[..., int]:
+        """Time limit that the job of a part declares, scaled by the number of the attempt."""
+
+        def of(wildcards: Any, threads: int = 1, attempt: int = 1) -> int:
+            return attempt * resources.minutes(stage, self.work(stage, wildcards), threads=threads)
+
+        return of
+
+    def gather_mb(self, stage: str) -> Callable[..., int]:
+        """Memory that the job declares which puts the parts of a stage together."""
+
+        def of(wildcards: Any, attempt: int = 1) -> int:
+            return attempt * resources.memory_mb("gather", self._plan.work(stage, wildcards))
+
+        return of
+
+    def gather_minutes(self, stage: str) -> Callable[..., int]:
+        """Time limit that the job declares which puts the parts of a stage together."""
+
+        def of(wildcards: Any, attempt: int = 1) -> int:
+            return attempt * resources.minutes("gather", self._plan.work(stage, wildcards), threads=1)
+
+        return of
+
+    def work(self, stage: str, wildcards: Any) -> resources.Job:
+        """What the job of a part works on: its slices, and detector rows above and below them."""
+        whole = self._plan.work(stage, wildcards)
+        start, stop = map(int, wildcards.part.split("-"))
+        size = self._plan.size(wildcards.scan)
+        share = (stop - start) / size.shape[0] if size else 1.0
+        return replace(whole, voxels=share * whole.voxels, pixels=min(1.0, 2 * share) * whole.pixels)
