@@ -61,6 +61,10 @@ class Project:
             timeout=600,
         )
 
+    def make(self, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow for one file."""
+        return self.snakemake(*arguments, "--", target)
+
     def xrmflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one xrmflow command in the copy."""
         command = [sys.executable, "-m", "xrmflow.cli", *arguments]

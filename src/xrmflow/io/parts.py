@@ -63,7 +63,7 @@ def read_parts(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """
     if not paths:
         raise StoreError("parts: expected at least one, got none")
-    manifests = [read_manifest(path) | {"folder": store_folder(path)} for path in paths]
+    manifests: list[dict[str, Any]] = [read_manifest(path) | {"folder": store_folder(path)} for path in paths]
     for manifest in manifests:
         if not manifest["kind"].startswith(PREFIX):
             raise StoreError(f"{manifest['folder']}: expected a part of a store, got a {manifest['kind']} store")

@@ -16,6 +16,7 @@ from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
 from xrmflow.manage.footprint import Footprint, beside_stores, store_footprints
 from xrmflow.manage.jobs import planned_jobs
+from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import Plan, load_plan
 from xrmflow.manage.resources import CORES_USED, GPU_STAGES, seconds, threads_of, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
@@ -164,7 +165,7 @@ def scan_footprints(plan: Plan, scan: str, jobs: Iterable[Step] | None = None) -
     factor = superres_factor(plan.settings) if "superres" in made else 1
     every = store_footprints(size, splits=plan.settings.n2i_split.splits, factor=factor)
     found = {name: every[name] for name in made if name is not None}
-    return found | {"others": beside_stores(size, plan.measured(scan), jobs=len(jobs), factor=factor)}
+    return found | {"others": beside_stores(size, plan.measured(scan), jobs=_number(jobs, plan), factor=factor)}
 
 
 def kept_and_passing(plan: Plan, stores: dict[str, Footprint]) -> tuple[Footprint, Footprint]:
@@ -200,7 +201,7 @@ def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str
     largest = max(memory, key=lambda stage: memory[stage], default="")
     return Needs(
         name=name,
-        jobs=len(jobs),
+        jobs=_number(jobs, plan),
         disk_gb={store: footprint.bytes / 1e9 for store, footprint in stores.items()},
         kept_gb=kept.bytes / 1e9,
         peak_gb=(kept + passing).bytes / 1e9,
@@ -228,7 +229,7 @@ def _total(rows: list[Needs], jobs: list[Step], plan: Plan, cores: int) -> Needs
     longest = _largest((job.stage, _seconds(plan, job, cores)) for job in jobs)
     return Needs(
         name="total",
-        jobs=len(jobs),
+        jobs=_number(jobs, plan),
         disk_gb=stores,
         kept_gb=kept,
         peak_gb=kept + sum(passing),
@@ -254,7 +255,17 @@ def _by_stage(jobs: list[Step], plan: Plan, cores: int) -> dict[str, float]:
 
 def expected_mb(plan: Plan, job: Step) -> float:
     """Megabytes a job is expected to take at its peak."""
-    return used_mb(job.stage, plan.work(job.stage, _wildcards(job)))
+    parts = Parts(plan)
+    cut = parts.by_size(job.stage, job.scan)
+    if not cut:
+        return used_mb(job.stage, plan.work(job.stage, _wildcards(job)))
+    return used_mb(job.stage, parts.work(job.stage, SimpleNamespace(scan=job.scan, part=cut[0])))
+
+
+def _number(jobs: Iterable[Step], plan: Plan) -> int:
+    """How many jobs there are, where some are cut into parts that another one puts together."""
+    cuts = (Parts(plan).by_size(job.stage, job.scan) for job in jobs)
+    return sum(len(cut) + 1 if cut else 1 for cut in cuts)
 
 
 def _seconds(plan: Plan, job: Step, cores: int) -> float:

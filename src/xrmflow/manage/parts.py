@@ -77,7 +77,7 @@ class Parts:
 
     def by_size(self, stage: str, scan: str) -> list[str]:
         """The same for a result that is yet to be made."""
-        size = self._plan.size(scan)
+        size = self._plan.size(scan) if scan else None
         return layers(size.shape, self._plan.settings.jobs.part_gb) if size and stage in RESULTS else []
 
     @cached_property
@@ -96,7 +96,7 @@ class Parts:
     def _made_of(self, stage: str, scan: str) -> list[str] | None:
         """Parts that the present result was made of; None where there is none, or one that is made anew anyway."""
         output = f"{self._plan.settings.results}/{scan}/{RESULTS[stage]}"
-        if not Path(output).is_file() or self._plan.lineage(stage) not in recorded_lineage(output):
+        if not Path(output).is_file() or self._plan.lineage(stage, scan) not in recorded_lineage(output):
             return None
         names = (NAME.search(name) for name in record_of(output).get("input") or ())
         parts = {found[1] for found in names if found}

@@ -1,0 +1,89 @@
+"""Where volumes are cut, what a part asks for, and that what is there stays as it was made."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from xrmflow.config.scans import Scan
+from xrmflow.config.settings import Settings
+from xrmflow.manage import parts
+from xrmflow.manage.estimate import KnownSize, estimate
+from xrmflow.manage.parts import MADE, Parts, layers, stage_of
+from xrmflow.manage.plan import Plan
+from xrmflow.manage.sizes import ScanSize
+
+LARGE = ScanSize(views=1500, rows=2048, cols=2048, bytes_per_pixel=2, shape=(2048, 2048, 2048))
+FOUR = ["0-448", "448-896", "896-1344", "1344-1792", "1792-2048"]
+
+
+@pytest.fixture
+def plan(tmp_path):
+    settings = Settings.model_validate({"results": str(tmp_path)})
+    return Plan(settings, {"a": Scan(scan="a", source="a")}, sizes=KnownSize(LARGE))
+
+
+def test_a_volume_is_cut_into_layers_that_fit():
+    assert layers((2048, 2048, 2048), 8.0) == FOUR
+    assert layers((1024, 1024, 1024), 8.0) == []
+    assert layers((150, 64, 64), 0.0011) == ["0-64", "64-128", "128-150"]
+    assert layers((150, 64, 64), 1e-9) == ["0-64", "64-128", "128-150"]
+    assert layers((64, 4096, 4096), 1.0) == []
+
+
+def test_parts_of_any_size_make_up_the_volume():
+    for part_gb in (1e-6, 1e-3, 2e-3, 0.01):
+        cuts = [tuple(map(int, part.split("-"))) for part in layers((700, 50, 60), part_gb)]
+        assert [0, *(stop for _, stop in cuts)] == [*(start for start, _ in cuts), 700] or not cuts
+        assert all(start % 64 == 0 for start, _ in cuts)
+
+
+def test_a_rule_of_parts_belongs_to_its_stage():
+    assert [stage_of(rule) for rule in ("fdk", "fdk_part", "fdk_gather", "n2i_apply_part")] == [
+        "fdk",
+        "fdk",
+        "fdk",
+        "n2i_apply",
+    ]
+
+
+def test_size_decides_what_is_yet_to_be_made(plan):
+    cut = Parts(plan)
+    assert cut.of("fdk", "a") == FOUR
+    assert cut.of("align", "a") == []
+    assert (cut.scans("fdk", cut=True), cut.scans("fdk", cut=False)) == ("a", "(?!)")
+
+
+@pytest.mark.parametrize(("lineage", "inputs", "expected"), [
+    ("present", ["geometry.json"], []),
+    ("present", ["a/parts/fdk_64-2048.zarr/manifest.json", "a/parts/fdk_0-64.zarr/manifest.json"], ["0-64", "64-2048"]),
+    ("older", ["geometry.json"], FOUR),
+])  # fmt: skip
+def test_what_is_up_to_date_stays_as_it_was_made(plan, tmp_path, monkeypatch, lineage, inputs, expected):
+    (tmp_path / "a/volume.zarr").mkdir(parents=True)
+    (tmp_path / "a/volume.zarr/manifest.json").touch()
+    monkeypatch.setattr(plan, "lineage", lambda stage, scan: "present")
+    monkeypatch.setattr(parts, "recorded_lineage", lambda output: [lineage])
+    monkeypatch.setattr(parts, "record_of", lambda output: {"input": inputs})
+    assert Parts(plan).of("fdk", "a") == expected
+
+
+def test_jobs_inherit_what_the_planning_process_found(plan, monkeypatch):
+    monkeypatch.delenv(MADE, raising=False)
+    monkeypatch.setenv(MADE, json.dumps({"fdk": {"a": ["0-64", "64-2048"]}}))
+    assert Parts.of_run(plan).of("fdk", "a") == ["0-64", "64-2048"]
+    monkeypatch.delenv(MADE)
+    assert Parts.of_run(plan).of("fdk", "a") == FOUR
+
+
+def test_a_part_asks_for_its_share(plan):
+    wildcards = SimpleNamespace(scan="a", part="0-448")
+    whole, part = plan.work("fdk", wildcards), Parts(plan).work("fdk", wildcards)
+    assert part.updates == pytest.approx(448 / 2048 * whole.updates)
+    assert Parts(plan).minutes("fdk")(wildcards, threads=8) < 0.5 * plan.minutes("fdk")(wildcards, threads=8)
+    assert Parts(plan).memory_mb("fdk")(wildcards, attempt=2) == 2 * Parts(plan).memory_mb("fdk")(wildcards)
+
+
+def test_the_estimate_counts_the_jobs_of_parts(plan):
+    small = Plan(plan.settings, plan.scans, sizes=KnownSize(ScanSize(1500, 512, 512, 2, (512, 512, 512))))
+    assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == len(FOUR)
