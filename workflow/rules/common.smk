@@ -86,6 +86,7 @@ wildcard_constraints:
     scan="|".join(PLAN.scans),
     protocol="|".join(PLAN.protocols) or "none",
     volume="volume|iterative|denoised|superres",
+    part=r"\d+-\d+",
 
 
 def kept(path, level):
@@ -103,10 +104,10 @@ def section(stage):
 
 
 def lineage(stage):
-    """The fingerprint of code and settings of a job and its ancestors: the second param."""
+    """The fingerprint of code and settings of a job and its ancestors, a part's that of its whole: the second param."""
 
     def of(wildcards):
-        return PLAN.lineage(stage, **dict(wildcards.items()))
+        return PLAN.lineage(stage, **{name: value for name, value in wildcards.items() if name != "part"})
 
     return of
 
@@ -183,6 +184,18 @@ def all_measured(pattern):
     """The pattern for every scan that is measured and every volume of it."""
     scans = [scan for scan in PLAN.scans if PLAN.is_measured(scan)]
     return [path for scan in scans for path in expand(pattern, scan=scan, volume=PLAN.measured(scan))]
+
+
+def parts_of(stage, *stores):
+    """The parts of the stores that a stage writes for a scan, store after store."""
+
+    def of(wildcards):
+        parts = PARTS.of(stage, wildcards.scan)
+        return [
+            path for store in stores or (stage,) for path in expand(PART, scan=wildcards.scan, store=store, part=parts)
+        ]
+
+    return of
 
 
 def splits_of(scans):

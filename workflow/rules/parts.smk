@@ -2,22 +2,6 @@
 # its stage: it has its section and lineage. docs/cluster.md says how it is decided, manage/parts.py decides it.
 
 
-wildcard_constraints:
-    part=r"\d+-\d+",
-
-
-def parts_of(stage, *stores):
-    """The parts of the stores that a stage writes for a scan, store after store."""
-
-    def of(wildcards):
-        parts = PARTS.of(stage, wildcards.scan)
-        return [
-            path for store in stores or (stage,) for path in expand(PART, scan=wildcards.scan, store=store, part=parts)
-        ]
-
-    return of
-
-
 rule fdk_part:
     input:
         projections=PROJECTIONS,
