@@ -163,7 +163,7 @@ def fit_cupping(
         text = f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing"
         return unchanged(f"{text}: data left unchanged", degree=degree, largest=slab.largest)
     basis = slab.basis().cpu().numpy()
-    smoothing = _smoothing(slab) if smoothing_px is None else smoothing_px
+    smoothing = smoothing_for(slab) if smoothing_px is None else smoothing_px
     segmented = segment_bone(basis[0], smoothing_px=smoothing)
     if segmented is None:
         text = "nothing like bone stands out of the slices: data left unchanged"
@@ -175,7 +175,7 @@ def fit_cupping(
         text = f"only {chosen.sum()} voxels of bone are {LEAST_DEPTH} voxels below its surface: data left unchanged"
         return unchanged(text, degree=degree, largest=slab.largest)
     shape = instruments(basis[0], bone, surroundings, slab, degree=degree)
-    system = System.of(basis, shape, depth, chosen, _sectors(bone))
+    system = System.of(basis, shape, depth, chosen, sectors_of(bone))
     return _conclude(system, basis, chosen, shape, slab, smoothing)
 
 
@@ -225,7 +225,7 @@ def _smooth(volume: np.ndarray, sigma_px: float) -> np.ndarray:
     return scipy.ndimage.gaussian_filter(volume, sigma_px, mode="nearest") if sigma_px > 0 else volume
 
 
-def _smoothing(slab: Slab) -> float:
+def smoothing_for(slab: Slab) -> float:
     """The least smoothing that brings noise (half the difference of two half scans) well below the contrast."""
     even, odd = slab.halves().cpu().numpy()
     inside = np.broadcast_to(field_of_view(slab.grid.shape[2], 0.95), even.shape)
@@ -246,6 +246,11 @@ def bone_depth(bone: np.ndarray) -> np.ndarray:
     return np.minimum(np.round(np.asarray(distance)[reach:-reach]), MOST_DEPTH).astype(np.int64)
 
 
+def object_model(bone: np.ndarray, surroundings: np.ndarray, level: float) -> np.ndarray:
+    """(z, y, x) bone at one level, the smoothed volume around it, nothing where that is next to nothing."""
+    return np.where(bone, level, np.where(surroundings > 0.05 * level, surroundings, 0.0)).astype(np.float32)
+
+
 def instruments(
     volume: np.ndarray, bone: np.ndarray, surroundings: np.ndarray, slab: Slab, *, degree: int
 ) -> np.ndarray:
@@ -261,8 +266,7 @@ def instruments(
     Returns:
         (degree - 1, z, y, x).
     """
-    level = float(volume[bone].mean())
-    model = np.where(bone, level, np.where(surroundings > 0.05 * level, surroundings, 0.0)).astype(np.float32)
+    model = object_model(bone, surroundings, float(volume[bone].mean()))
     # Rays of the outer views leave the slab: it goes on as it ends.
     spare = slab.geometry.rows // 2 + 2
     model = np.pad(model, ((spare, spare), (0, 0), (0, 0)), mode="edge")
@@ -271,7 +275,7 @@ def instruments(
     return np.stack([fdk(lengths**i, slab.geometry, slab.grid).cpu().numpy() for i in range(2, degree + 1)])
 
 
-def _sectors(bone: np.ndarray) -> np.ndarray:
+def sectors_of(bone: np.ndarray) -> np.ndarray:
     """(y, x) number of the sector, seen from the centre of the bone, in which a voxel lies."""
     rows, cols = np.indices(bone.shape[1:])
     weight = bone.sum(axis=0)
