@@ -139,6 +139,17 @@ def test_a_wide_detector_of_one_row_is_binned_along_columns_only():
     assert torch.allclose(slab.geometry.v, scan_geometry(row).v)
 
 
+def test_values_that_are_no_numbers_hold_up_nobody():
+    geometry = acquisition()
+    p = scan(geometry)
+    p[3, 4, 5] = np.nan
+    fit = fit_cupping(p, geometry)
+    assert not fit.applied
+    assert "no finite numbers" in fit.message
+    assert fit.system is None
+    assert fit.largest == 0
+
+
 def test_nothing_like_bone():
     geometry = acquisition()
     noise = np.random.default_rng(0).normal(0, 0.01, (VIEWS, ROWS, COLS)).astype(np.float32)

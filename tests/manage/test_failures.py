@@ -1,5 +1,7 @@
 """A failed job is one line that says why."""
 
+from dataclasses import replace
+
 import pytest
 
 from xrmflow.manage.failures import Ended, failure, summary, write_table
@@ -54,3 +56,13 @@ def test_the_summary_names_scans_and_causes(job, tmp_path):
     head, line = (tmp_path / "failures.tsv").read_text().splitlines()
     assert head.split("\t") == ["scan", "stage", "volume", "cause", "log"]
     assert line.split("\t")[:2] == ["mouse7", "fdk"]
+
+
+def test_a_protocol_says_for_whom_it_waits(job):
+    ended = job("error: fdk: the disk is full\n")
+    early, late = failure(replace(ended, stage="flatfield")), failure(ended)
+    protocols = {"femur": ["mouse7", "mouse8"], "skull": ["mouse9"]}
+    text = summary([early], waiting={"mouse7", "mouse8"}, finished=1, scans=3, protocols=protocols)
+    assert "protocol femur (2 scans) waits for the beam hardening of mouse7: mend what failed, or empty" in text
+    assert "skull" not in text
+    assert "waits for" not in summary([late], waiting={"mouse7"}, finished=2, scans=3, protocols=protocols)

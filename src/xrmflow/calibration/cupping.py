@@ -158,6 +158,8 @@ def fit_cupping(
     if degree < 2:
         raise ValueError(f"degree: expected at least 2, got {degree}")
     slab = load_slab(projections, acquisition, degree=degree, slices=slices, device=device)
+    if not torch.isfinite(slab.powers).all():
+        return unchanged("line integrals that are no finite numbers: data left unchanged", degree=degree)
     arc_deg = limited_arc_deg(slab.geometry)
     if arc_deg is not None:
         text = f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing"

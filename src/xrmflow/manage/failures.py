@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from xrmflow.io.manifest import write_durably
 from xrmflow.manage.parts import stage_of
 
 TABLE = "failures.tsv"
+# Stages that the correction shared by a protocol waits for.
+BEFORE_PROTOCOL = {"ingest", "flatfield", "align", "cupping"}
 # How the cluster plugin and Snakemake say that a job ended: for a job whose own log ends without a cause.
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
 MEANING = {
@@ -55,7 +57,14 @@ def failure(job: Ended, run_log: str = "") -> Failure:
     return Failure(job.scan or "all", job.stage, job.volume, _cause(job, run_log), str(job.log or ""))
 
 
-def summary(failures: Sequence[Failure], *, waiting: Iterable[str], finished: int, scans: int) -> str:
+def summary(
+    failures: Sequence[Failure],
+    *,
+    waiting: Iterable[str],
+    finished: int,
+    scans: int,
+    protocols: Mapping[str, Sequence[str]] = {},
+) -> str:
     """A few lines for the end of a run.
 
     Args:
@@ -63,11 +72,19 @@ def summary(failures: Sequence[Failure], *, waiting: Iterable[str], finished: in
         waiting: scans with work left.
         finished: how many scans are done.
         scans: of the run.
+        protocols: scans that share a beam-hardening correction, by protocol.
     """
     lines = [f"{finished} of {scans} scans are finished; not: {', '.join(sorted(waiting)) or 'none'}"]
     for one in failures:
         volume = f" ({one.volume})" if one.volume else ""
         lines.append(f"  {one.scan}: {one.stage}{volume}: {one.cause}")
+    for protocol, members in protocols.items():
+        missing = sorted({one.scan for one in failures if one.scan in members and one.stage in BEFORE_PROTOCOL})
+        if missing:
+            lines.append(
+                f"  protocol {protocol} ({len(members)} scans) waits for the beam hardening of {', '.join(missing)}: "
+                "mend what failed, or empty their protocol in the table of scans to go on without them"
+            )
     return "\n".join([*lines, "The same command tries again what failed, and nothing else."])
 
 

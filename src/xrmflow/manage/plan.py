@@ -305,7 +305,10 @@ class Plan:
         found = [failures.failure(job, run_log) for job in failed]
         failures.write_table(results / failures.TABLE, found)
         done = len(set(self.scans) - unfinished)
-        print(failures.summary(found, waiting=unfinished, finished=done, scans=len(self.scans)), file=sys.stderr)
+        said = failures.summary(
+            found, waiting=unfinished, finished=done, scans=len(self.scans), protocols=self.protocols
+        )
+        print(said, file=sys.stderr)
         if tables:
             self._collect(tables, results)
 
