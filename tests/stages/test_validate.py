@@ -10,7 +10,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.documents import read_document, write_document
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume, open_volume
-from xrmflow.io.tables import write_table
+from xrmflow.io.tables import number, write_table
 from xrmflow.manage.simulate import simulate
 from xrmflow.phantom.comparison import cubic_upsampled
 from xrmflow.stages import validate
@@ -25,8 +25,9 @@ def truth(tmp_path_factory) -> Path:
 
 
 def store(path: Path, values: np.ndarray, voxel_mm: float, quantity="attenuation_per_mm") -> Path:
-    grid = VolumeGrid(values.shape, voxel_mm)
-    with create_volume(path, quantity=quantity, grid=grid, calibrated=True, provenance=ORIGIN) as out:
+    grid, inside = VolumeGrid(values.shape, voxel_mm), np.flatnonzero((values > 0).any(axis=(1, 2)))
+    record = {"segmentation": {"voi_slices": [int(inside[0]), int(inside[-1]) + 1]}} if quantity == "label" else {}
+    with create_volume(path, quantity=quantity, grid=grid, calibrated=True, provenance=ORIGIN, **record) as out:
         out["data"] = values
     return path
 
@@ -167,7 +168,10 @@ def test_volumes_on_another_grid_are_not_compared(results, change):
             values = values[:, 4:-4, 4:-4]
         shift = 5 * grid.voxel_mm if change == "moved" else 0.0
         grid = VolumeGrid(values.shape, grid.voxel_mm * (1.5 if change == "coarser" else 1), (shift, 0.0, 0.0))
-        with create_volume(path, quantity=volume.quantity, grid=grid, calibrated=True, provenance=ORIGIN) as out:
+        record = {name: volume.record[name] for name in ("segmentation",) if name in volume.record}
+        with create_volume(
+            path, quantity=volume.quantity, grid=grid, calibrated=True, provenance=ORIGIN, **record
+        ) as out:
             out["data"] = values
     table = rows(results)
     for name, check in [
@@ -182,3 +186,12 @@ def test_volumes_on_another_grid_are_not_compared(results, change):
     assert table["", "centre of rotation"]["passed"] == "true"
     assert table["superres", "BV/TV"]["passed"] == "true"
     assert table["volume", "lacunae, F1"]["value"] == "1"
+
+
+def test_rows_do_not_depend_on_blocks(results, monkeypatch):
+    whole = rows(results)
+    monkeypatch.setattr(validate.checks, "BLOCK", 5)
+    blocked = rows(results)
+    for key, row in whole.items():
+        for name in ("value", "truth"):
+            assert number(blocked[key][name]) == pytest.approx(number(row[name]), rel=1e-12), key

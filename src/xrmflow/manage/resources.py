@@ -32,6 +32,8 @@ GPU_STAGES = ("n2i_train", "n2i_apply", "sr_train", "sr_apply")
 # The most a network's tile has on a side, halo included, and the slices the hardening fit looks at.
 TILE_PX, FIT_SLICES = 576, 48
 CENTRE_SLICES, CENTRE_COLS = 150, 768
+# Slices on which filters are tuned against the truth, and those around them.
+COMPARED_SLICES = 22
 # What one update of the default network takes: 8 patches of 64 x 64 pixels, 16 features.
 UPDATE_S, UPDATE_PIXELS, DEFAULT_FEATURES = 0.024, 8 * 64**2, 16
 BLOCK_VIEWS = 32
@@ -105,8 +107,9 @@ class Job:
 
     @property
     def compared(self) -> float:
-        """Voxels of the volume, and of the super-resolved one by what they count for in a comparison with the truth."""
-        return self.voxels * (1 + self.refined**3 / 6)
+        """Voxels of the slices that are compared with the truth; of the super-resolved ones by what they count for."""
+        slices = min(self.voxels / self.side**2, COMPARED_SLICES)
+        return self.side**2 * slices * (1 + self.refined**3 / 6)
 
     @property
     def held(self) -> float:
@@ -175,7 +178,7 @@ COSTS: dict[str, Cost] = {
     "sr_apply": Cost(320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16),
     "segment": Cost(225, ("voxels", 19.5), ("voxels", 0.26e-6), base_s=0.5, threads=2),
     "morphometry": Cost(285, ("voxels", 33), ("voxels", 1e-6), base_s=0.9, threads=2),
-    "validate": Cost(150, ("compared", 70), ("compared", 2e-6), base_s=1.9, threads=2),
+    "validate": Cost(155, ("compared", 112), ("compared", 9e-6), base_s=1.9, threads=2),
     "collect": Cost(40, ("pixels", 0), ("pixels", 0), base_s=0.4),
     "report": Cost(200, ("shown_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),
 }

@@ -1,10 +1,12 @@
 """The rows of validation.csv: results of a simulated scan against its truth, each with its limit."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from xrmflow.arrays import Reader, blocks
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.metrics.images import psnr
 from xrmflow.metrics.labels import BONE, OUTSIDE
@@ -13,6 +15,8 @@ from xrmflow.phantom.comparison import best_gaussian, best_non_local_means, cubi
 Row = dict[str, Any]
 COLUMNS = ("scan", "volume", "check", "value", "truth", "unit", "difference", "limit", "passed", "note")
 ATTENUATION, SUPERRES = "mean attenuation of bone", "PSNR above cubic interpolation"
+BLOCK = 64
+"""Slices and rows that are looked at at a time: the edge of a chunk."""
 HALO = 5
 """Slices around those that are compared, so that filters see what lies beyond."""
 
@@ -40,7 +44,7 @@ class Known:
     Attributes:
         record: truth.json.
         grid, fine_grid: of the scan's own volume, and the finer one.
-        attenuation: (z, y, x) monochromatic, 1/mm.
+        attenuation: (z, y, x) monochromatic, 1/mm. Like the other volumes it is read in blocks.
         reference: (z, y, x) what a perfect scan would have given, 1/mm; None when it was not made.
         fine_attenuation, fine_labels: (z, y, x) on the finer grid.
     """
@@ -48,10 +52,10 @@ class Known:
     record: dict[str, Any]
     grid: VolumeGrid
     fine_grid: VolumeGrid
-    attenuation: np.ndarray
-    reference: np.ndarray | None
-    fine_attenuation: np.ndarray
-    fine_labels: np.ndarray
+    attenuation: Reader
+    reference: Reader | None
+    fine_attenuation: Reader
+    fine_labels: Reader
 
     @property
     def factor(self) -> int:
@@ -75,16 +79,32 @@ def geometry_rows(found: dict[str, Any], known: Known, limits: Limits) -> list[R
     ]
 
 
-def attenuation_row(name: str, volume: np.ndarray, known: Known, limits: Limits) -> Row:
+def attenuation_row(name: str, volume: Reader, known: Known, limits: Limits) -> Row:
     """Mean attenuation inside true bone against the monochromatic truth."""
-    inside = solid(known.fine_labels, BONE, factor=known.factor, erosion=limits.erosion_voxels)
-    inside[: limits.border_slices] = inside[len(inside) - limits.border_slices :] = False
-    if not inside.any():
+    means = _means_inside((volume, known.attenuation), known, limits)
+    if means is None:
         return not_run(ATTENUATION, name, "no bone is thick enough to look inside")
-    value, true = (float(one[inside].mean(dtype=np.float64)) for one in (volume, known.attenuation))
+    value, true = means
     energy, depth = known.record["effective_energy_kev"], limits.erosion_voxels
     note = f"true bone {depth} voxels and more below its surface; truth at the effective energy of {energy:.2f} keV"
     return _relative(ATTENUATION, name, value, true, "1/mm", limits.attenuation_percent, note)
+
+
+def _means_inside(volumes: tuple[Reader, ...], known: Known, limits: Limits) -> list[float] | None:
+    """Means of some volumes inside true bone, summed over blocks; None where there is none."""
+    shape, depth = known.attenuation.shape, limits.erosion_voxels
+    sums, count = np.zeros(len(volumes)), 0
+    seen = slice(limits.border_slices, shape[0] - limits.border_slices)
+    for block in product(blocks(shape[0], BLOCK), blocks(shape[1], BLOCK)):
+        around = tuple(slice(max(b.start - depth, 0), b.stop + depth) for b in block)
+        fine = known.fine_labels[tuple(slice(a.start * known.factor, a.stop * known.factor) for a in around)]
+        inner = tuple(slice(b.start - a.start, b.stop - a.start) for b, a in zip(block, around, strict=True))
+        inside = solid(np.asarray(fine), BONE, factor=known.factor, erosion=depth)[inner]
+        z = np.arange(block[0].start, block[0].stop)
+        inside[(z < seen.start) | (z >= seen.stop)] = False
+        sums += [float(np.asarray(one[block])[inside].sum(dtype=np.float64)) for one in volumes]
+        count += np.count_nonzero(inside)
+    return (sums / count).tolist() if count else None
 
 
 def bone_fraction_row(
@@ -94,18 +114,27 @@ def bone_fraction_row(
     if value is None:
         return not_run("BV/TV", name, "the table has no value")
     start, stop = (known.fine_grid.index_from(z) for z in z_range_mm)
-    fine = known.fine_labels[max(start, 0) : stop]
-    true = float(np.count_nonzero(fine == BONE) / np.count_nonzero(fine != OUTSIDE))
+    bone, inside = _counted(known.fine_labels, max(start, 0), min(stop, known.fine_labels.shape[0]))
+    true = bone / inside
     note = f"heights {z_range_mm[0]:.4f} to {z_range_mm[1]:.4f} mm; truth from the object's own labels"
     return _relative("BV/TV", name, value, true, "1", limits.bone_fraction_percent if judge else None, note)
 
 
-def denoising_rows(noisy: np.ndarray, denoised: np.ndarray, known: Known, limits: Limits) -> list[Row]:
+def _counted(labels: Reader, start: int, stop: int) -> tuple[int, int]:
+    """Voxels of bone, and all that are not outside, of some slices."""
+    bone = inside = 0
+    for z, y in product(blocks(stop - start, BLOCK), blocks(labels.shape[1], BLOCK)):
+        here = np.asarray(labels[start + z.start : start + z.stop, y])
+        bone, inside = bone + np.count_nonzero(here == BONE), inside + np.count_nonzero(here != OUTSIDE)
+    return int(bone), int(inside)
+
+
+def denoising_rows(noisy: Reader, denoised: Reader, known: Known, limits: Limits) -> list[Row]:
     """PSNR of the denoised volume against that of filters tuned against the truth."""
     checks = ("PSNR above best Gaussian", "PSNR above best non-local means")
     if known.reference is None:
         return [not_run(check, "denoised", "the truth has no reference reconstruction") for check in checks]
-    around, inner = _middle(len(noisy), limits.filter_slices)
+    around, inner = _middle(noisy.shape[0], limits.filter_slices)
     specimen = known.attenuation[around] > 0.5 * known.record["attenuation_per_mm"]["soft_tissue"]
     mask = specimen & np.isin(np.arange(len(specimen)), np.arange(len(specimen))[inner])[:, None, None]
     box = (slice(None), *_extent(specimen))
@@ -124,9 +153,9 @@ def denoising_rows(noisy: np.ndarray, denoised: np.ndarray, known: Known, limits
     return rows
 
 
-def superres_row(source: np.ndarray, superres: np.ndarray, known: Known, limits: Limits) -> Row:
+def superres_row(source: Reader, superres: Reader, known: Known, limits: Limits) -> Row:
     """PSNR of the super-resolved volume against that of cubic interpolation of the volume it was made from."""
-    around, inner = _middle(len(source), limits.filter_slices)
+    around, inner = _middle(source.shape[0], limits.filter_slices)
     factor = known.factor
     fine = slice((around.start + inner.start) * factor, (around.start + inner.stop) * factor)
     cubic = cubic_upsampled(source[around], factor)[inner.start * factor : inner.stop * factor]

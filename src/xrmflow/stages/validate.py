@@ -58,15 +58,14 @@ def run(
 
 def _known(truth: Path) -> Known:
     own, fine = (open_volume(truth.parent / f"{name}.zarr", "attenuation_per_mm") for name in ("truth", "truth_fine"))
-    reference = own.arrays.get("fdk_reference")
     return Known(
         record=read_document(truth, "truth"),
         grid=own.grid,
         fine_grid=fine.grid,
-        attenuation=np.asarray(own.data[...]),
-        reference=None if reference is None else np.asarray(reference[...]),
-        fine_attenuation=np.asarray(fine.data[...]),
-        fine_labels=np.asarray(fine.arrays["labels"][...]),
+        attenuation=own.data,
+        reference=own.arrays.get("fdk_reference"),
+        fine_attenuation=fine.data,
+        fine_labels=fine.arrays["labels"],
     )
 
 
@@ -75,17 +74,13 @@ def _opened(path: Path | None) -> Volume | None:
     return None if path is None else open_volume(path, "attenuation_per_mm")
 
 
-def _data(volume: Volume) -> np.ndarray:
-    return np.asarray(volume.data[...])
-
-
 def _attenuation_rows(volumes: dict[str, Volume | None], known: Known, limits: Limits) -> list[Row]:
     """Mean attenuation of the volumes of the scan's own voxel size."""
     rows = []
     for name in ("volume", "iterative", "denoised"):
         found = volumes[name]
         if found is not None and found.grid.matches(known.grid):
-            rows.append(checks.attenuation_row(name, _data(found), known, limits))
+            rows.append(checks.attenuation_row(name, found.data, known, limits))
         elif found is not None:
             rows.append(checks.not_run(checks.ATTENUATION, name, OTHER_GRID))
     return rows
@@ -93,8 +88,8 @@ def _attenuation_rows(volumes: dict[str, Volume | None], known: Known, limits: L
 
 def _measured_heights(bone: Volume) -> tuple[float, float]:
     """Lower and upper end of the volume of interest, mm."""
-    inside = np.flatnonzero((_data(bone) > 0).any(axis=(1, 2)))
-    return bone.grid.face_mm(int(inside[0])), bone.grid.face_mm(int(inside[-1]) + 1)
+    first, stop = bone.record["segmentation"]["voi_slices"]
+    return bone.grid.face_mm(first), bone.grid.face_mm(stop)
 
 
 def _measured_rows(
@@ -135,7 +130,7 @@ def _denoising_rows(noisy: Volume | None, denoised: Volume | None, known: Known,
         return [checks.not_run("PSNR above best filter", "denoised", "no denoised volume")]
     if not (noisy.grid.matches(known.grid) and denoised.grid.matches(known.grid)):
         return [checks.not_run("PSNR above best filter", "denoised", OTHER_GRID)]
-    return checks.denoising_rows(_data(noisy), _data(denoised), known, limits)
+    return checks.denoising_rows(noisy.data, denoised.data, known, limits)
 
 
 def _superres_row(source: Volume | None, superres: Volume | None, known: Known, limits: Limits) -> Row:
@@ -144,4 +139,4 @@ def _superres_row(source: Volume | None, superres: Volume | None, known: Known, 
         return checks.not_run(checks.SUPERRES, "superres", "no super-resolved volume")
     if not (source.grid.matches(known.grid) and superres.grid.matches(known.fine_grid)):
         return checks.not_run(checks.SUPERRES, "superres", OTHER_GRID)
-    return checks.superres_row(_data(source), _data(superres), known, limits)
+    return checks.superres_row(source.data, superres.data, known, limits)
