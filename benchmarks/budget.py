@@ -33,7 +33,7 @@ from xrmflow.projectors.transform import project
 VOXEL_MM, SOURCE_TO_AXIS_MM, MAGNIFICATION = 0.004, 40.0, 4.0
 COARSER, COUNTS, LARGEST_PATH = 4, 20_000, 2.5
 VIEWS_AT_ONCE, FLATS = 16, 10
-STAGES_WITH_BUDGET = ("flatfield", "fdk", "n2i_split", "n2i_train")
+STAGES_WITH_BUDGET = ("flatfield", "fdk", "n2i_split", "n2i_train", "segment", "morphometry")
 
 SETTINGS = """\
 scans: scans.tsv
