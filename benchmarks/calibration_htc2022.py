@@ -252,7 +252,7 @@ def _cupping(arc: Arc, volume: np.ndarray, grid: VolumeGrid, iterations: int) ->
 
 def grey_difference(volume: np.ndarray, acrylic: np.ndarray, disc: np.ndarray, grid: VolumeGrid) -> float:
     """(outer - inner) / mean of the acrylic."""
-    inside = np.asarray(binary_erosion(acrylic, iterations=2))
+    inside = np.asarray(binary_erosion(acrylic, iterations=2), bool)
     along = (np.arange(len(volume)) - (len(volume) - 1) / 2) * grid.voxel_mm
     radius = np.hypot(along - disc[0], along[:, None] - disc[1]) / disc[2]
     outer, inner = volume[inside & (radius > 2 / 3)].mean(), volume[inside & (radius < 1 / 2)].mean()

@@ -100,7 +100,7 @@ def limb(seed: int, options: argparse.Namespace) -> Limb:
         bone,
         noisy=-np.log(counts / options.counts).astype(np.float32),
         exact=-np.log(seen).astype(np.float32),
-        true=sum(float(weights @ mu) * part for mu, part in zip(per_mm, lengths, strict=True)).astype(np.float32),
+        true=((weights @ per_mm[0]) * lengths[0] + (weights @ per_mm[1]) * lengths[1]).astype(np.float32),
         acquisition=acquisition,
     )
 

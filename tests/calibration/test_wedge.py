@@ -104,7 +104,8 @@ def test_a_scan_within_the_wedge_is_corrected_and_one_beyond_it_is_not():
     assert within.trusted
     assert "10 steps of a wedge" in within.message
     assert within.to_dict()["source"] == "a step wedge measured on the same scanner"
-    assert within.pictures["after"].mean() > within.pictures["before"].mean()
+    assert within.pictures["after"][24, 24] > within.pictures["before"][24, 24]
+    assert {"before", "after", "radius_mm"} <= set(within.pictures)
     beyond = fit_curve(*scan(1.2 * wedge.line_integral[-1]), wedge)
     assert not beyond.applied
     assert not beyond.trusted

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from xrmflow.arrays import Reader
-from xrmflow.calibration.basis import load_slab
+from xrmflow.calibration.basis import Slab, load_slab
 from xrmflow.calibration.cupping import LEAST_DEPTH, CuppingFit, bone_depth, pictures, segment_bone, unchanged
-from xrmflow.calibration.polynomial import is_monotone
+from xrmflow.calibration.polynomial import is_monotone, linearise
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.reconstruction.fdk import fdk
 
 LEAST_STEPS, LARGEST_DEGREE = 4, 7
 # A scan may exceed the thickest step by this share.
@@ -105,18 +106,14 @@ def fit_curve(
     """
     curve = fit_wedge(wedge)
     degree = len(curve.coefficients)
-    slab = load_slab(projections, acquisition, degree=degree, slices=slices, device=device)
+    slab = load_slab(projections, acquisition, degree=1, slices=slices, device=device)
     end = float(np.max(wedge.line_integral))
     fault = curve.fault
     if not fault and slab.largest > BEYOND * end:
         fault = f"line integrals of the scan go up to {slab.largest:.2f}, those of the step wedge only to {end:.2f}"
     if fault:
         return unchanged(f"{fault}: data left unchanged", degree=max(2, degree), largest=slab.largest)
-    basis = slab.basis().cpu().numpy()
-    segmented = segment_bone(basis[0], smoothing_px=1.0)
-    chosen = np.zeros(basis[0].shape, bool) if segmented is None else bone_depth(segmented[0]) >= LEAST_DEPTH
     effect = sum(c * slab.largest**n for n, c in enumerate(curve.coefficients)) - 1
-    shown = pictures(basis, curve.coefficients, chosen, slab.grid.voxel_mm)
     return CuppingFit(
         coefficients=curve.coefficients,
         found=curve.coefficients,
@@ -128,11 +125,20 @@ def fit_curve(
             f"thinnest, steps hit to {100 * curve.largest_error:.2f} %: up to {100 * effect:+.1f} % at the "
             f"largest line integral, {slab.largest:.2f}"
         ),
-        # No bone, no profile of it.
-        pictures={name: values for name, values in shown.items() if values.size},
+        pictures=_pictures(slab, curve.coefficients),
         largest=slab.largest,
         source=SOURCE,
     )
+
+
+def _pictures(slab: Slab, coefficients: tuple[float, ...]) -> dict[str, np.ndarray]:
+    """A slice, and the profile of bone where there is any, before and after."""
+    both = (slab.powers[0], linearise(slab.powers[0], coefficients))
+    volumes = np.stack([fdk(p, slab.geometry, slab.grid).cpu().numpy() for p in both])
+    segmented = segment_bone(volumes[0], smoothing_px=1.0)
+    chosen = np.zeros(volumes[0].shape, bool) if segmented is None else bone_depth(segmented[0]) >= LEAST_DEPTH
+    shown = pictures(volumes, (0.0, 1.0), chosen, slab.grid.voxel_mm)
+    return {name: values for name, values in shown.items() if values.size and "powers" not in name}
 
 
 def _solved(t: np.ndarray, p: np.ndarray, degree: int) -> np.ndarray:
