@@ -4,7 +4,10 @@ python benchmarks/calibration.py --what geometry --cases 4 --seed 0 --counts 100
 
 Each case is an object on voxels half as large as the reconstruction's (a simulated bone, or measured trabecular bone
 of XRMFLOW_TEST_DATA), seen through 2 x 2 points of each pixel by a detector off by a random centre, roll, tilt, slant,
-drift and jitter. Everything starts from the nominal geometry: the sweep of the centre first, then the joint fit.
+drift and jitter. Everything starts from the nominal geometry: the sweep of the centre first, then the joint fit, or
+with `--route sharpness` that route, which shares nothing with it but how images are drawn.
+Other kinds of scan: `--beam parallel --arc-deg 180`, `--arc-deg 215` (short scan), `--offset-px 30` (offset detector),
+`--width 1.2` (wider than the detector), `--views 60`, `--source-to-axis-mm 7 --rows 128` (wide cone).
 Errors are rms displacements of voxels' images in pixels after the best rigid motion of the object. PSNR is against the
 object, of reconstructions of the same data in the found (after that motion) and in the true geometry.
 """
@@ -23,7 +26,14 @@ from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
 
 from xrmflow.calibration.alignment import AlignmentFit, align
 from xrmflow.calibration.centre import find_centre
-from xrmflow.calibration.gauge import best_motion, moved, ray_displacement_px
+from xrmflow.calibration.gauge import (
+    absorbed_along_columns,
+    absorbed_along_rows,
+    best_motion,
+    moved,
+    ray_displacement_px,
+)
+from xrmflow.calibration.sharpening import sharpen
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
@@ -33,7 +43,7 @@ from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
 
 REAL_DATA = Path(os.environ.get("XRMFLOW_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-VOXEL_MM, SOURCE_TO_AXIS_MM, MAGNIFICATION = 0.02, 20.0, 3.0
+VOXEL_MM, MAGNIFICATION = 0.02, 3.0
 TRUTH_KNOTS = 7
 FINER = 2
 
@@ -45,8 +55,12 @@ class Case:
     Attributes:
         before_px, centre_only_px, after_px: gauge-free ray displacement: nominal, after the sweep, after the fit.
         centre_error_px, roll_error_deg, tilt_error_deg, slant_error_deg: fitted minus true.
-        covered: share of the 95 % intervals that hold the truth.
-        observable: names of the numbers that the data hold.
+        axis_error_deg: likewise of the angle between the axis' image and the columns, roll + tilt * slant (rad): what a
+            fit that cannot tell tilt and slant finds for roll.
+        covered: of each number that the data hold, whether its 95 % interval holds the truth.
+        shifts_covered: share of the views whose 95 % bands hold the true shift along columns, and along rows, beyond
+            what a motion of the object stands for.
+        shift_interval_px: half widths of these bands.
         psnr_loss_db: of the reconstruction, against that in the true geometry.
         trusted: what the fit said.
         cost: in reconstructions or reprojections of the whole scan.
@@ -58,10 +72,12 @@ class Case:
     after_px: float
     centre_error_px: float
     roll_error_deg: float
+    axis_error_deg: float
     tilt_error_deg: float
     slant_error_deg: float
-    covered: float
-    observable: tuple[str, ...]
+    covered: dict[str, bool]
+    shifts_covered: tuple[float, float] | None
+    shift_interval_px: tuple[float, float] | None
     psnr_loss_db: float
     trusted: bool
     cost: float
@@ -70,7 +86,7 @@ class Case:
 
 def misaligned(rng: np.random.Generator, options: argparse.Namespace) -> Acquisition:
     """A scan off by up to what the options say; jitter is normal, drift a random cubic spline."""
-    views, cols, rows = options.views, options.cols, options.rows
+    views, cols, rows, cone = options.views, options.cols, options.rows, options.beam == "cone"
     drift = spline_drift(torch.from_numpy(rng.uniform(-1, 1, (TRUTH_KNOTS, 2))), views).numpy()
     drift -= drift.mean(axis=0)
     drift *= options.drift_px / np.abs(drift).max(axis=0)
@@ -78,14 +94,14 @@ def misaligned(rng: np.random.Generator, options: argparse.Namespace) -> Acquisi
     shifts -= shifts.mean(axis=0)
     off = rng.uniform(-1, 1, 4) * [options.centre_px, *[options.angle_deg] * 3]
     return Acquisition(
-        beam="cone",
+        beam=options.beam,
         angles_deg=tuple((np.arange(views) * options.arc_deg / views).tolist()),
         rows=rows,
         cols=cols,
-        pixel_mm=VOXEL_MM * MAGNIFICATION,
-        source_to_axis_mm=SOURCE_TO_AXIS_MM,
-        source_to_detector_mm=SOURCE_TO_AXIS_MM * MAGNIFICATION,
-        centre_px=(cols - 1) / 2 + off[0],
+        pixel_mm=VOXEL_MM * (MAGNIFICATION if cone else 1.0),
+        source_to_axis_mm=options.source_to_axis_mm if cone else None,
+        source_to_detector_mm=options.source_to_axis_mm * MAGNIFICATION if cone else None,
+        centre_px=(cols - 1) / 2 + options.offset_px + off[0],
         midplane_px=(rows - 1) / 2,
         roll_deg=off[1],
         tilt_deg=off[2],
@@ -95,10 +111,10 @@ def misaligned(rng: np.random.Generator, options: argparse.Namespace) -> Acquisi
     )
 
 
-def nominal(truth: Acquisition) -> Acquisition:
-    """What a file would record: centred, upright, no shifts."""
+def nominal(truth: Acquisition, offset_px: float = 0.0) -> Acquisition:
+    """What a file would record: as far off the middle as meant, upright, no shifts."""
     still: dict[str, Any] = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
-    return replace(truth, centre_px=(truth.cols - 1) / 2, **still)
+    return replace(truth, centre_px=(truth.cols - 1) / 2 + offset_px, **still)
 
 
 def bone(seed: int, options: argparse.Namespace) -> tuple[torch.Tensor, VolumeGrid]:
@@ -200,11 +216,16 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
     volume, grid = (bone if options.object == "bone" else trabecular)(seed, options)
     volume = volume * (3.0 / float(project(volume, scan_geometry(truth.with_views(slice(0, 1))), grid).max()))
     clean = line_integrals(volume, grid, truth)
-    data, start = noisy(clean, options.counts, rng), nominal(truth)
+    data, start = noisy(clean, options.counts, rng), nominal(truth, options.offset_px)
     began = time.perf_counter()
     centred = find_centre(data, start, search_px=options.centre_px + 4, roll=False)
     coarse = replace(start, centre_px=centred.centre_px)
-    fit = align(data, coarse, drift_knots=options.knots if options.drift_px else 0, jitter=options.jitter_px > 0)
+    shifts = {"drift_knots": options.knots if options.drift_px else 0, "jitter": options.jitter_px > 0}
+    fit = (
+        align(data, coarse, **shifts)
+        if options.route == "joint"
+        else sharpen(data, coarse, shifts=any(shifts.values()))
+    )
     seconds = time.perf_counter() - began
 
     def displacement(one: Acquisition) -> float:
@@ -219,10 +240,12 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
         after_px=displacement(fit.acquisition),
         centre_error_px=errors["centre_px"],
         roll_error_deg=errors["roll_deg"],
+        axis_error_deg=_axis_deg(fit.acquisition) - _axis_deg(truth),
         tilt_error_deg=errors["tilt_deg"],
         slant_error_deg=errors["slant_deg"],
         covered=_covered(fit, truth),
-        observable=tuple(one.name for one in fit.estimates if one.observable),
+        shifts_covered=_shifts_covered(fit, truth),
+        shift_interval_px=None if fit.shift_interval_px is None else tuple(fit.shift_interval_px.mean(axis=0).tolist()),
         psnr_loss_db=psnr_loss_db(data, sampled(volume, grid, view(truth)), fit.acquisition, truth),
         trusted=fit.trusted,
         cost=fit.operations,
@@ -230,23 +253,48 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
     )
 
 
-def _covered(fit: AlignmentFit, truth: Acquisition) -> float:
+def _axis_deg(scan: Acquisition) -> float:
+    return scan.roll_deg + np.degrees(np.radians(scan.tilt_deg) * np.radians(scan.slant_deg))
+
+
+def _covered(fit: AlignmentFit, truth: Acquisition) -> dict[str, bool]:
     known = [one for one in fit.estimates if one.interval is not None]
-    hits = [abs(one.value - getattr(truth, one.name)) <= float(one.interval or 0) for one in known]
-    return float(np.mean(hits)) if hits else float("nan")
+    return {one.name: bool(abs(one.value - getattr(truth, one.name)) <= float(one.interval or 0)) for one in known}
+
+
+def _shifts_covered(fit: AlignmentFit, truth: Acquisition) -> tuple[float, float] | None:
+    if fit.shift_interval_px is None or not fit.trusted:
+        return None
+    off, angles = fit.acquisition.shifts_px - truth.shifts_px, np.asarray(truth.angles_deg)
+    for k, absorbed in enumerate((absorbed_along_columns(angles), absorbed_along_rows(angles))):
+        off[:, k] -= absorbed @ np.linalg.lstsq(absorbed, off[:, k], rcond=None)[0]
+    along_columns, along_rows = (np.abs(off) <= fit.shift_interval_px).mean(axis=0).tolist()
+    return along_columns, along_rows
 
 
 def summary(cases: list[Case]) -> dict[str, Any]:
     """The figures of all cases."""
-    names = [name for name in asdict(cases[0]) if name not in ("covered", "observable", "trusted")]
+    others = ("covered", "shifts_covered", "shift_interval_px", "trusted")
+    names = [name for name in asdict(cases[0]) if name not in others]
     values = {name: np.abs([getattr(case, name) for case in cases]) for name in names}
     spread = {name: {"median": _round(np.median(v)), "worst": _round(v.max())} for name, v in values.items()}
     spread["psnr_loss_db"]["worst"] = _round(max(case.psnr_loss_db for case in cases))
     return {
         **spread,
-        "covered": _round(np.nanmean([case.covered for case in cases])),
+        "covered": {name: _held(name, cases) for name in sorted({name for case in cases for name in case.covered})},
+        "shifts_covered": _mean([case.shifts_covered for case in cases if case.shifts_covered]),
+        "shift_interval_px": _mean([case.shift_interval_px for case in cases if case.shift_interval_px]),
         "trusted": sum(case.trusted for case in cases),
     }
+
+
+def _held(name: str, cases: list[Case]) -> str:
+    hits = [case.covered[name] for case in cases if name in case.covered]
+    return f"{sum(hits)} of {len(hits)}"
+
+
+def _mean(pairs: list[tuple[float, float]]) -> list[float]:
+    return [_round(value) for value in np.mean(pairs, axis=0)] if pairs else []
 
 
 def _round(value: Any) -> float:
@@ -261,6 +309,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--counts", type=float, default=10000, help="open-beam photons per pixel and view; 0 for no noise"
     )
     parser.add_argument("--object", choices=["bone", "trabecular"], default="bone")
+    parser.add_argument("--route", choices=["joint", "sharpness"], default="joint")
+    parser.add_argument("--beam", choices=["cone", "parallel"], default="cone")
+    parser.add_argument("--source-to-axis-mm", type=float, default=20.0)
+    parser.add_argument("--offset-px", type=float, default=0.0, help="nominal distance of the axis from the middle")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--cols", type=int, default=128)
     parser.add_argument("--views", type=int, default=180)

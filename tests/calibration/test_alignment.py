@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from xrmflow.calibration import alignment
 from xrmflow.calibration.alignment import align
 from xrmflow.calibration.consistency import make_level, supported
 from xrmflow.calibration.gauge import ray_displacement_px
 from xrmflow.calibration.joint import conjugate_gradients, loss, make_model, step
-from xrmflow.calibration.sharpness import NUMBERS, energy_gradient, sharper
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
@@ -77,7 +77,8 @@ def test_images_are_drawn_as_an_upright_detector_records_them(beam):
     expected, _ = make_level(scan(upright), upright, binning=2).images(upright)
     wrong, _ = make_level(scan(truth), upright, binning=2).images(upright)
     error = ((drawn - expected) * seen).square().mean().sqrt()
-    assert error < 0.1 * (wrong - expected).square().mean().sqrt()
+    # What is left is aliasing: a point sample of a pixel does not band-limit the edges of ellipsoids.
+    assert error < 0.07 * (wrong - expected).square().mean().sqrt()
     assert seen.mean() > 0.8
 
 
@@ -112,7 +113,7 @@ def test_columns_are_the_derivatives_of_the_residual():
     made = step(level, truth, make_model(truth), start=truth)
     for name, column, h in zip(made.model.numbers, made.columns, (0.2, 0.1, 1.0, 1.0), strict=True):
         ahead, behind = (loss(level, replace(truth, **{name: getattr(truth, name) + s}))[0].flatten() for s in (h, -h))
-        assert float((((ahead - behind) / (2 * h)) - column).norm()) < 0.15 * float(column.norm())
+        assert float((((ahead - behind) / (2 * h)) - column).norm()) < 0.05 * float(column.norm())
 
 
 def test_conjugate_gradients_solve():
@@ -168,21 +169,21 @@ def test_nothing_to_see_changes_nothing():
     assert "geometry kept as it was" in fit.message
 
 
-def test_energy_is_largest_in_the_true_geometry_and_its_gradient_is_true():
+def test_the_joint_fit_without_its_shifts_is_used_where_that_with_them_is_not(monkeypatch):
+    """A fit with drift that must not be used is done again with centre and roll alone."""
     truth = misaligned(drift_px=0.0, jitter_px=0.0)
-    level = make_level(scan(truth), truth, binning=2)
-    off = replace(truth, centre_px=truth.centre_px + 1.0, roll_deg=truth.roll_deg + 2.0)
-    _, gradient = energy_gradient(level, off)
-    for k, (name, h, rel) in enumerate(zip(NUMBERS, (0.1, 0.05), (0.3, 0.5), strict=True)):
-        ahead, behind = (energy_gradient(level, replace(off, **{name: getattr(off, name) + s}))[0] for s in (h, -h))
-        # Slopes of coarse images are those of their differences; a roll hardly changes the energy of so few columns.
-        assert gradient[k] == pytest.approx((ahead - behind) / (2 * h), rel=rel)
-    assert not sharper(level, truth).blind
-    near = sharper(level, truth).applied(truth)
-    assert near.centre_px == pytest.approx(truth.centre_px, abs=0.15)
-    assert near.roll_deg == pytest.approx(truth.roll_deg, abs=0.3)
-    aside = replace(truth, centre_px=truth.centre_px + 0.4)
-    assert sharper(level, aside).applied(aside).centre_px == pytest.approx(truth.centre_px, abs=0.2)
+    start = replace(truth, centre_px=truth.centre_px - 0.6)
+    judge = alignment.unusable
+
+    def never_with_shifts(before, after, sharpness, disagreement, estimates):
+        return "no" if len(estimates) > 2 else judge(before, after, sharpness, disagreement, estimates)
+
+    monkeypatch.setattr(alignment, "unusable", never_with_shifts)
+    fit = align(scan(truth, noise=0.002), start, jitter=False)
+    assert fit.trusted
+    assert "without drift and jitter" in fit.message
+    assert [one.name for one in fit.estimates] == ["centre_px", "roll_deg"]
+    assert fit.acquisition.centre_px == pytest.approx(truth.centre_px, abs=0.1)
 
 
 def test_arguments_are_checked():

@@ -64,6 +64,14 @@ def test_the_joint_fit_is_recorded_with_its_intervals(paths):
     assert document["score"]["mismatch_px"] < 0.2
 
 
+def test_the_sharpness_route_is_recorded(paths):
+    align.run(**paths, params=AlignSection(method="sharpness", roll=False))
+    document = read_document(paths["geometry"], kind="geometry")
+    assert document["joint"]["route"] == "sharpness"
+    assert document["joint"]["cost_in_reconstructions"] > 0
+    assert Acquisition.from_dict(document["acquisition"]).centre_px == pytest.approx(25.2, abs=0.1)
+
+
 def test_the_score_tells_a_wrong_geometry(paths):
     align.run(**paths, params=AlignSection(method="none", centre_px=27.0))
     wrong = read_document(paths["geometry"], kind="geometry")["score"]["mismatch_px"]

@@ -4,13 +4,14 @@ Coarse to fine: centre, roll, tilt and slant first, then smooth drifts along col
 view, by the Gauss-Newton steps of `xrmflow.calibration.joint` on images two to a few pixels coarse. Where the object
 stands is left alone (`xrmflow.calibration.gauge`). The sharpness of the reconstruction
 (`xrmflow.calibration.sharpness`), which the fit does not use, checks its centre and roll. A fit that is no better than
-the start, or that its check contradicts, changes nothing and says so.
+the start, or that its check contradicts, is done again with centre and roll alone; if that is no better either, nothing
+is changed, and the fit says so.
 
 Start from a centre within a few pixels, such as that of `xrmflow.calibration.centre`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.centre import CentreFit
-from xrmflow.calibration.consistency import PASSES, Level, make_level, supported
-from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, step
-from xrmflow.calibration.sharpness import sharper
+from xrmflow.calibration.consistency import PASSES, Level, make_level
+from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
+from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, noise_variance, step
+from xrmflow.calibration.sharpness import Coherence, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
@@ -32,9 +34,13 @@ COARSE_COLS, FINE_COLS = 20, 80
 VIEWS_A_COLUMN = 3.0
 BLOCKS = 12
 UNITS = {"centre_px": "px", "roll_deg": "deg", "tilt_deg": "deg", "slant_deg": "deg"}
+PLAIN = ("centre_px", "roll_deg")
 LOSS_OPERATIONS = 2 * PASSES
 LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
-LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX = 1.0, 0.5
+# Jitter scatters more than the residual's variance says, and FDK's own shortcomings leave slow drifts, most along rows
+# (both measured on simulated bones).
+JITTER_INFLATION, SHIFT_FLOORS_PX = 3.0, (0.01, 0.08)
+LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX, LARGEST_UNCONFIRMED_PX = 1.0, 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class AlignmentFit:
-    """Result of `align`.
+    """Result of `align`, and of the sharpness route.
 
     Attributes:
+        route: "joint", or "sharpness" (`xrmflow.calibration.sharpening`).
         acquisition: with the fitted numbers and per-view shifts, or as given when the fit is not trusted.
         estimates: of the numbers, with 95 % intervals.
         drift_px: (view, 2) smooth part of the fitted shifts along columns and rows, beyond those recorded.
         jitter_px: (view, 2) the rest of them.
+        shift_interval_px: (view, 2) half widths of the 95 % bands of drift and jitter together; None if not estimated.
         mismatch_px: rms over the views of the shift that would explain their residual best, before and after: the
             alignment score.
         inconsistent: share of the (band-passed) images that their reconstruction does not show, before and after.
-        sharpness: energy of the band-passed reconstruction after, relative to before.
+        sharpness: coherence of the reconstruction after, relative to before.
         disagreement_px: by how much sharpness would move the outermost rows of the fitted images; None where blind.
         trusted: whether the result may be used.
         message: why, or why not.
@@ -76,10 +84,12 @@ class AlignmentFit:
         history: what each step reached.
     """
 
+    route: str
     acquisition: Acquisition
     estimates: tuple[Estimate, ...]
     drift_px: np.ndarray
     jitter_px: np.ndarray
+    shift_interval_px: np.ndarray | None
     mismatch_px: tuple[float, float]
     inconsistent: tuple[float, float]
     sharpness: float
@@ -92,11 +102,15 @@ class AlignmentFit:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the acquisition."""
         return {
+            "route": self.route,
             "trusted": self.trusted,
             "message": self.message,
             "parameters": [vars(estimate) for estimate in self.estimates],
             "drift_rms_px": _rms(self.drift_px),
             "jitter_rms_px": _rms(self.jitter_px),
+            "shift_interval_px": None
+            if self.shift_interval_px is None
+            else self.shift_interval_px.mean(axis=0).tolist(),
             "mismatch_px": {"before": self.mismatch_px[0], "after": self.mismatch_px[1]},
             "inconsistent": {"before": self.inconsistent[0], "after": self.inconsistent[1]},
             "sharpness": self.sharpness,
@@ -139,14 +153,27 @@ def align(
     Raises:
         ValueError: projections of another shape than the acquisition, unknown names, 1 to 3 knots.
     """
-    expected = (acquisition.views, acquisition.rows, acquisition.cols)
-    if tuple(projections.shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    checked(projections, acquisition)
     if unknown := set(numbers) - set(NUMBERS):
         raise ValueError(f"numbers: expected some of {', '.join(NUMBERS)}, got {', '.join(sorted(unknown))}")
     if 0 < drift_knots < 4:
         raise ValueError(f"drift_knots: expected 0 or at least 4 for a cubic spline, got {drift_knots}")
-    parts = plan(acquisition, numbers=numbers, drift_knots=drift_knots, jitter=jitter)
+    fit = _fitted(
+        projections, acquisition, plan(acquisition, numbers=numbers, drift_knots=drift_knots, jitter=jitter), track
+    )
+    if fit.trusted or not (drift_knots or jitter):
+        return fit
+    plain = tuple(name for name in numbers if name in PLAIN)
+    parts = plan(acquisition, numbers=plain, drift_knots=0, jitter=False)
+    alone = _fitted(projections, acquisition, parts, untracked)
+    operations = fit.operations + alone.operations
+    if not alone.trusted:
+        return replace(fit, operations=operations)
+    message = f"{alone.message}; without drift and jitter, because with them: {fit.message}"
+    return replace(alone, operations=operations, message=message)
+
+
+def _fitted(projections: Reader, acquisition: Acquisition, parts: list[_Part], track: Track) -> AlignmentFit:
     now, last = acquisition, None
     history: list[dict[str, float]] = []
     for part in track(parts, total=len(parts), label="align"):
@@ -160,17 +187,17 @@ def align(
     return _judged(last, acquisition, now, history)
 
 
-def geometry_record(projections: Reader, centre: CentreFit, joint: AlignmentFit | None) -> dict[str, Any]:
+def geometry_record(projections: Reader, centre: CentreFit, pose: AlignmentFit | None) -> dict[str, Any]:
     """JSON-ready: the acquisition to use, how it was found, notes, and an alignment score.
 
     The score `mismatch_px` is the rms over the views of the shift that would bring the image best to what the volume
     made of all of them shows: near zero in the right geometry, and too small for errors that the volume absorbs.
     """
     record = centre.to_dict()
-    if joint is not None:
-        record["acquisition"] = joint.acquisition.to_dict()
-        record["joint"] = joint.to_dict()
-    used = centre.acquisition if joint is None else joint.acquisition
+    if pose is not None:
+        record["acquisition"] = pose.acquisition.to_dict()
+        record["joint"] = pose.to_dict()
+    used = centre.acquisition if pose is None else pose.acquisition
     record["score"] = {"mismatch_px": mismatch_px(projections, used)}
     return record
 
@@ -178,15 +205,27 @@ def geometry_record(projections: Reader, centre: CentreFit, joint: AlignmentFit 
 def mismatch_px(projections: Reader, acquisition: Acquisition) -> float:
     """Alignment score of a geometry, see `geometry_record`; pixels."""
     part = plan(acquisition, numbers=NUMBERS, drift_knots=0, jitter=False)[-1]
-    return _Look(_level(projections, acquisition, part), acquisition).mismatch_px
+    return Look(_level(projections, acquisition, part), acquisition).mismatch_px
+
+
+def checked(projections: Reader, acquisition: Acquisition) -> None:
+    """Raise ValueError for projections of another shape than the acquisition."""
+    expected = (acquisition.views, acquisition.rows, acquisition.cols)
+    if tuple(projections.shape) != expected:
+        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+
+
+def binnings(acquisition: Acquisition) -> tuple[int, int]:
+    """Of the finest images that are used, and of the coarsest."""
+    fine = 2 ** max(1, round(math.log2(max(1.0, acquisition.cols / FINE_COLS))))
+    fine = fine if acquisition.cols >= 2 * COARSE_COLS else 1
+    return fine, 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
 
 
 def plan(acquisition: Acquisition, *, numbers: tuple[str, ...], drift_knots: int, jitter: bool) -> list[_Part]:
     """From few parameters on coarse images to all of them on finer ones."""
-    fine = 2 ** max(1, round(math.log2(max(1.0, acquisition.cols / FINE_COLS))))
-    fine = fine if acquisition.cols >= 2 * COARSE_COLS else 1
-    coarse = 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
-    first = tuple(name for name in numbers if name in ("centre_px", "roll_deg"))
+    fine, coarse = binnings(acquisition)
+    first = tuple(name for name in numbers if name in PLAIN)
     parts = [_Part(coarse, first, 0, False, 2)]
     parts += [_Part(coarse, first, drift_knots, False, 2)] if drift_knots else []
     parts += [_Part(coarse, first, drift_knots, True, 2)] if jitter else []
@@ -198,7 +237,7 @@ def _level(projections: Reader, now: Acquisition, part: _Part) -> Level:
     view_step = 1 if part.jitter else max(1, int(now.views / wanted))
     reach = max(2.0, float(np.abs(now.shifts_px[:, 1]).max()) + 1.0)
     level = make_level(projections, now, binning=part.binning, view_step=view_step, reach_px=reach)
-    return supported(level, now)
+    return fitting(level, now)
 
 
 def _accepted(last: Step) -> tuple[Acquisition, int]:
@@ -225,8 +264,9 @@ def _record(last: Step, cost: float) -> dict[str, float]:
 
 def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[dict[str, float]]) -> AlignmentFit:
     level = last.level
-    before, after = (_Look(level, one) for one in (start, found))
-    sharp_before, sharp = sharper(level, start).energy, sharper(level, found)
+    before, after = (Look(level, one) for one in (start, found))
+    judge = Coherence(level)
+    sharp_before, sharp = judge.of(start), sharper(judge, found)
     shown = sharp.applied(found)
     disagreement = None
     if not sharp.blind:
@@ -234,17 +274,24 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
         turn = math.radians(abs(shown.roll_deg - found.roll_deg))
         disagreement = math.hypot(centre, 0.5 * turn * found.rows)
     operations = sum(record["cost_in_reconstructions"] for record in history)
-    operations += (2 * LOSS_OPERATIONS + 2 * sharp.operations) * level.cost
-    estimates = _estimates(last, start, found, after.residual)
-    sharpness = sharp.energy / max(sharp_before, 1e-30)
+    operations += (2 * LOSS_OPERATIONS + sharp.operations + 1) * level.cost
+    scatter, quantile = _scatter(last, after.residual)
+    estimates = _estimates(last, start, found, scatter, quantile)
+    sharpness = sharp.coherence / max(sharp_before, 1e-30)
     drift, jitter = _parts_of_shifts(last, found.shifts_px - start.shifts_px)
-    fault = _short(start) or _fault(before, after, sharpness, disagreement, estimates, offset=any(level.added))
-    found_words = _words(estimates, drift, jitter, before, after)
+    fault = too_short(start) or unusable(before, after, sharpness, disagreement, estimates)
+    moved = abs(found.centre_px - start.centre_px)
+    if not fault and disagreement is None and last.model.along_columns.size and moved > LARGEST_UNCONFIRMED_PX:
+        # Over half a turn of parallel rays a drift can stand for a wrong centre.
+        fault = f"sharpness cannot confirm that the centre is {moved:.2f} px from where it was when views drift"
+    found_words = words(estimates, drift, jitter, before, after)
     return AlignmentFit(
+        route="joint",
         acquisition=start if fault else found,
         estimates=estimates,
         drift_px=drift,
         jitter_px=jitter,
+        shift_interval_px=_shift_interval(last, after.residual, scatter, quantile),
         mismatch_px=(before.mismatch_px, after.mismatch_px),
         inconsistent=(before.share, after.share),
         sharpness=sharpness,
@@ -256,13 +303,14 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
     )
 
 
-class _Look:
+class Look:
     """What a geometry leaves unexplained.
 
     Attributes:
         residual: (view, row, col).
         share: its norm over that of the images, band-passed alike.
-        mismatch_px: rms shift of the views that would explain it best, each by itself.
+        shifts_px: (view, 2) shifts along columns and rows that would explain it best, each view by itself.
+        mismatch_px: their rms.
     """
 
     def __init__(self, level: Level, acquisition: Acquisition) -> None:
@@ -272,16 +320,19 @@ class _Look:
         u, v = (level.banded(slope) * seen for slope in level.slopes(images))
         uu, uv, vv = ((a * b).sum((1, 2)).double() for a, b in ((u, u), (u, v), (v, v)))
         ru, rv = ((a * self.residual).sum((1, 2)).double() for a in (u, v))
-        floor = 1e-6 * (uu + vv).mean() + 1e-30
+        floor = 1e-2 * (uu + vv).mean() + 1e-30
         uu, vv = uu + floor, vv + floor
         determinant = uu * vv - uv**2
         shift_u, shift_v = (vv * ru - uv * rv) / determinant, (uu * rv - uv * ru) / determinant
-        self.mismatch_px = float(torch.sqrt((shift_u**2 + shift_v**2).mean()))
+        self.shifts_px = torch.stack([shift_u, shift_v], dim=1).numpy()
+        self.mismatch_px = _rms(self.shifts_px)
 
 
-def _estimates(last: Step, start: Acquisition, found: Acquisition, residual: Tensor) -> tuple[Estimate, ...]:
-    """Numbers with 95 % intervals, from how differently blocks of views pull at them (sandwich estimator)."""
-    n, names = len(last.columns), last.model.numbers
+def _scatter(last: Step, residual: Tensor) -> tuple[np.ndarray, float]:
+    """Covariance (n, n) of the parameters but jitter, from how differently blocks of views pull at them (sandwich
+    estimator), and how many standard deviations make a 95 % interval.
+    """
+    n = len(last.columns)
     normal = (last.columns @ last.columns.T).double() + torch.diag(last.held)
     inverse = torch.linalg.inv(normal) if n else normal
     by_view = last.columns.reshape(n, len(residual), -1)
@@ -294,14 +345,39 @@ def _estimates(last: Step, start: Acquisition, found: Acquisition, residual: Ten
     )
     pulls = pulls - pulls.mean(dim=0)
     scatter = inverse @ (pulls.T @ pulls) @ inverse * len(blocks) / max(1, len(blocks) - 1)
-    errors = torch.sqrt(scatter.diagonal().clamp(min=0)).numpy()
-    quantile = float(student.ppf(0.975, max(1, len(blocks) - 1)))
+    return scatter.numpy(), float(student.ppf(0.975, max(1, len(blocks) - 1)))
+
+
+def _estimates(
+    last: Step, start: Acquisition, found: Acquisition, scatter: np.ndarray, quantile: float
+) -> tuple[Estimate, ...]:
+    errors = np.sqrt(scatter.diagonal().clip(min=0))
     estimates = []
-    for k, name in enumerate(names):
+    for k, name in enumerate(last.model.numbers):
         known = last.observable[k]
         interval = quantile * float(errors[k]) + last.floors[name] if known else None
         estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
     return tuple(estimates)
+
+
+def _shift_interval(last: Step, residual: Tensor, scatter: np.ndarray, quantile: float) -> np.ndarray:
+    """Half widths (view, 2) of the 95 % bands of the shifts along columns and rows, drift and jitter together, beyond
+    what a motion of the object stands for.
+    """
+    model, level = last.model, last.level
+    images, _ = level.images(last.acquisition)
+    angles = np.asarray(last.acquisition.angles_deg)
+    absorbed = absorbed_along_columns(angles), absorbed_along_rows(angles)
+    first, band = len(model.numbers), np.zeros((last.acquisition.views, 2))
+    for k, profiles in enumerate((model.along_columns, model.along_rows)):
+        own = slice(first, first + profiles.shape[1])
+        free = profiles - absorbed[k] @ np.linalg.lstsq(absorbed[k], profiles, rcond=None)[0]
+        drift = quantile**2 * np.einsum("vi,ij,vj->v", free, scatter[own, own], free).clip(min=0)
+        stiff = float(((level.slopes(images)[k] ** 2) * level.weights).sum((1, 2)).mean())
+        jitter = (1.96 * JITTER_INFLATION) ** 2 * noise_variance(residual) / max(stiff, 1e-30) if model.jitter else 0.0
+        band[:, k] = np.sqrt(drift + jitter) + SHIFT_FLOORS_PX[k]
+        first = own.stop
+    return band
 
 
 def _parts_of_shifts(last: Step, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -312,30 +388,28 @@ def _parts_of_shifts(last: Step, shifts: np.ndarray) -> tuple[np.ndarray, np.nda
     return drift, shifts - drift
 
 
-def _short(acquisition: Acquisition) -> str:
+def too_short(acquisition: Acquisition) -> str:
     """Why no fit to this scan may be used, however well it seems to explain the images; empty if it may."""
     arc = limited_arc_deg(scan_geometry(acquisition))
     return "" if arc is None else f"views span {arc:.0f} degrees, too little for a volume that explains its own images"
 
 
-def _fault(
-    before: _Look,
-    after: _Look,
+def unusable(
+    before: Look,
+    after: Look,
     sharpness: float,
     disagreement: float | None,
     estimates: tuple[Estimate, ...],
-    *,
-    offset: bool,
 ) -> str:
-    """Why a fit may not be used; empty if it may. With an offset detector the energy also changes with its weights."""
+    """Why a fit may not be used; empty if it may."""
     if after.share > before.share:
         return (
             f"the volume explains the images no better ({after.share:.3g} of them is left, {before.share:.3g} before)"
         )
     if after.share > LARGEST_SHARE:
         return f"the volume hardly explains the images ({after.share:.2f} of them is left)"
-    if sharpness < LEAST_SHARPNESS and not offset:
-        return f"slices are less sharp ({sharpness:.3f} of the energy before)"
+    if sharpness < LEAST_SHARPNESS:
+        return f"slices are less sharp ({sharpness:.3f} of the coherence before)"
     if disagreement is not None and disagreement > LARGEST_DISAGREEMENT_PX:
         return f"slices are sharpest with images displaced by {disagreement:.2f} px"
     for one in estimates:
@@ -344,8 +418,9 @@ def _fault(
     return ""
 
 
-def _words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: _Look, after: _Look) -> str:
-    words = [
+def words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: Look, after: Look) -> str:
+    """What a fit found, in a line."""
+    numbers = [
         f"{one.name.rpartition('_')[0]} {one.value:.3f} +- {one.interval:.3f} {one.unit}"
         if one.observable
         else f"{one.name.rpartition('_')[0]} not observable"
@@ -353,7 +428,7 @@ def _words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarra
     ]
     shifts = [f"{name} {_rms(values):.2f} px rms" for name, values in (("drift", drift), ("jitter", jitter))]
     rest = f"views displaced by {after.mismatch_px:.3f} px rms ({before.mismatch_px:.3f} before)"
-    return ", ".join([*words, *shifts, rest])
+    return ", ".join([*numbers, *shifts, rest])
 
 
 def _rms(values: np.ndarray) -> float:

@@ -114,10 +114,8 @@ class Level:
 
     def slopes(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Slope of the images along columns and along rows, per detector pixel."""
-        along_u = torch.gradient(images, dim=2)[0] / self.binning
-        if images.shape[1] == 1:
-            return along_u, torch.zeros_like(images)
-        return along_u, torch.gradient(images, dim=1)[0] / self.binning
+        up, across = (slope_of_spline(n) / self.binning for n in images.shape[1:])
+        return images @ across.T, up @ images
 
     def changes(self, acquisition: Acquisition, numbers: Sequence[str], images: Tensor) -> list[Tensor]:
         """What each number of an acquisition, by its name, changes in the images drawn with it, (view, row, col)."""
@@ -281,6 +279,22 @@ def gaussian(size: int, sigma: float) -> Tensor:
     for offset, weight in zip(range(-reach, reach + 1), kernel / kernel.sum(), strict=True):
         np.add.at(matrix, (np.arange(size), np.clip(np.arange(size) + offset, 0, size - 1)), weight)
     return torch.from_numpy(matrix.astype(np.float32))
+
+
+def slope_of_spline(size: int) -> Tensor:
+    """(size, size) slope, at samples along an axis, of the cubic spline through them; zeros for a single one.
+
+    Inside, slopes d of samples s obey d[i-1] + 4 d[i] + d[i+1] = 3 (s[i+1] - s[i-1]); both ends go on straight.
+    """
+    if size == 1:
+        return torch.zeros(1, 1)
+    left, right = 4.0 * np.eye(size), np.zeros((size, size))
+    for i in range(1, size - 1):
+        left[i, [i - 1, i + 1]], right[i, [i - 1, i + 1]] = 1.0, (-3.0, 3.0)
+    for end, inner in ((0, 1), (size - 1, size - 2)):
+        left[end, end] = 1.0
+        right[end, [min(end, inner), max(end, inner)]] = -1.0, 1.0
+    return torch.from_numpy(np.linalg.solve(left, right).astype(np.float32))
 
 
 def _band(cols: int) -> Tensor:

@@ -153,12 +153,12 @@ def step(level: Level, acquisition: Acquisition, model: Model, *, start: Acquisi
         for change in _changes(level, acquisition, model, images, slopes)
     ]
     matrix = torch.stack(columns) if columns else torch.zeros((0, residual.numel()))
-    variance = _variance(residual)
-    floors = smallest(level, acquisition, model, slopes)
-    held, observable = _held(model, matrix, variance, floors)
+    noise = noise_variance(residual)
+    floors = smallest(level, acquisition, model.numbers, slopes)
+    held, observable = _held(model, matrix, noise, floors)
     away = _away(model, acquisition, start)
     operations = 2 * PASSES * (1 + len(columns))
-    system = _System(level, model, matrix, held, variance, slopes, seen)
+    system = _System(level, model, matrix, held, noise, slopes, seen)
     if model.jitter:
         change, jitter = system.solve(residual, away, acquisition.shifts_px[level.views], steps=cg_steps)
         operations += 4 * PASSES * cg_steps + 2 * PASSES
@@ -187,7 +187,7 @@ def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float
     """What priors add to the diagonal of the normal matrix, and which numbers the data hold.
 
     A number stays at its nominal value if the formal error, or that of displacements too small to be found, is no less
-    than half its prior's.
+    than half its prior's. (Left free under its prior, tilt takes up what FDK leaves: measured, 3 degrees off.)
     """
     held = _priors(model, variance)
     if not model.size:
@@ -200,8 +200,10 @@ def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float
     return held, tuple(known)
 
 
-def smallest(level: Level, acquisition: Acquisition, model: Model, slopes: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """What each number of a model has to change for images to move by `FLOOR_PX`, rms over where they have edges.
+def smallest(
+    level: Level, acquisition: Acquisition, numbers: tuple[str, ...], slopes: tuple[Tensor, Tensor]
+) -> dict[str, float]:
+    """What each number has to change for images to move by `FLOOR_PX`, rms over where they have edges.
 
     Tilt and slant in all but wide cones hardly do more than stretch and shear, which is absorbed elsewhere: of theirs
     only what is left of the displacement after its best affine map counts.
@@ -211,7 +213,7 @@ def smallest(level: Level, acquisition: Acquisition, model: Model, slopes: tuple
     place = level.places(acquisition).reshape(2, -1)
     affine = np.stack([np.ones_like(place[0]), *place]).T * np.sqrt(edges)[:, None]
     changes = {}
-    for name in model.numbers:
+    for name in numbers:
         field = level.displacement(acquisition, name).reshape(2, -1).T * np.sqrt(edges)[:, None]
         if name in ("tilt_deg", "slant_deg"):
             field = field - affine @ np.linalg.lstsq(affine, field, rcond=None)[0]
@@ -228,7 +230,8 @@ def _away(model: Model, acquisition: Acquisition, start: Acquisition) -> Tensor:
     return torch.tensor([*numbers, *u, *v], dtype=torch.float64)
 
 
-def _variance(residual: Tensor) -> float:
+def noise_variance(residual: Tensor) -> float:
+    """Of independent pixels of a residual, of which smoothing leaves fewer."""
     return float((residual.double() ** 2).sum()) / max(1.0, residual.numel() / CORRELATED)
 
 

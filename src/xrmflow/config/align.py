@@ -10,11 +10,12 @@ from xrmflow.config.section import Section
 class AlignSection(Section):
     """Centre of rotation, and pose, drift and jitter of the detector."""
 
-    method: Literal["sharpness", "joint", "none"] = Field(
-        default="sharpness",
-        description="Find the centre and roll by the sharpness of trial reconstructions (sharpness), refine them "
-        "afterwards together with tilt, slant, drift and jitter of the detector until the volume explains the images "
-        "(joint), or keep the nominal geometry (none).",
+    method: Literal["sweep", "sharpness", "joint", "none"] = Field(
+        default="sweep",
+        description="Find the centre and roll in the sharpest of trial slices (sweep). Then turn centre and roll to "
+        "where the volume is sharpest while each view moves to where the volume shows it (sharpness), or fit them "
+        "together with tilt, slant, drift and jitter of the detector until the volume explains the images (joint): two "
+        "independent ways, of which joint is more accurate and slower. Or keep the nominal geometry (none).",
     )
     centre_px: float | None = Field(
         default=None,
@@ -44,7 +45,9 @@ class AlignSection(Section):
         description="With method joint: coefficients of the cubic splines over time that describe slow drifts of the "
         "detector along columns and rows, at least 4; 0 for no drift.",
     )
-    jitter: bool = Field(default=True, description="With method joint: let each view be shifted by itself as well.")
+    jitter: bool = Field(
+        default=True, description="With methods joint and sharpness: let each view be shifted by itself as well."
+    )
 
     @field_validator("drift_knots")
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xrmflow.calibration.alignment import align, geometry_record
 from xrmflow.calibration.centre import find_centre, nominal
+from xrmflow.calibration.sharpening import sharpen
 from xrmflow.config.align import AlignSection
 from xrmflow.io import log
 from xrmflow.io.archives import write_arrays
@@ -35,10 +36,13 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
             track=log.track,
         )
     logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
-    joint = None
+    pose = None
     if params.method == "joint":
-        joint = align(scan.data, fit.acquisition, drift_knots=params.drift_knots, jitter=params.jitter, track=log.track)
-        logger.log(logging.INFO if joint.trusted else logging.WARNING, joint.message)
+        pose = align(scan.data, fit.acquisition, drift_knots=params.drift_knots, jitter=params.jitter, track=log.track)
+    if params.method == "sharpness":
+        pose = sharpen(scan.data, fit.acquisition, roll=params.roll, shifts=params.jitter, track=log.track)
+    if pose is not None:
+        logger.log(logging.INFO if pose.trusted else logging.WARNING, pose.message)
     traced = provenance(stage="align", params=params, inputs={"projections": projections})
     write_arrays(sweep, fit.pictures())
-    write_document(geometry, kind="geometry", payload=geometry_record(scan.data, fit, joint), provenance=traced)
+    write_document(geometry, kind="geometry", payload=geometry_record(scan.data, fit, pose), provenance=traced)

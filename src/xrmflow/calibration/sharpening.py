@@ -1,0 +1,202 @@
+"""The sharpness route of `align`: centre and roll where slices are sharpest, each view where their volume shows it.
+
+Two things take turns, from images of about 20 columns to those of about 80:
+
+1. centre and roll go by a Newton step to where the views hold together best (`xrmflow.calibration.sharpness`);
+2. each view moves by the shift that brings it best to what the volume made of all views shows of it (projection
+   matching: Penczek et al., Ultramicroscopy 53, 1994), without what a motion of the object stands for. The volume
+   follows the views, so this creeps; Anderson's acceleration (J. ACM 12, 1965) takes it there in a few moves.
+
+It shares with the joint fit how images are drawn, but neither its equations nor its priors, and centre and roll are
+judged by the reconstruction instead of by what it leaves unexplained. So the two check each other. Tilt and slant stay
+as they are.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from xrmflow.arrays import Reader, Track, untracked
+from xrmflow.calibration.alignment import (
+    BLOCKS,
+    UNITS,
+    AlignmentFit,
+    Estimate,
+    Look,
+    binnings,
+    checked,
+    too_short,
+    unusable,
+    words,
+)
+from xrmflow.calibration.consistency import PASSES, Level, make_level
+from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
+from xrmflow.calibration.joint import make_model, smallest
+from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting, sharper
+from xrmflow.geometry.acquisition import Acquisition
+
+# How many turns on the coarser images and on the finest, and moves of the views in each.
+TURNS, LAST_TURNS, MOVES = 3, 2, 6
+LEAST_COLS = 16
+LARGEST_MOVE = 2.0
+DRIFT_KNOTS = 7
+
+
+def sharpen(
+    projections: Reader,
+    acquisition: Acquisition,
+    *,
+    roll: bool = True,
+    shifts: bool = True,
+    track: Track = untracked,
+) -> AlignmentFit:
+    """Centre and roll by sharpness, drift and jitter by matching views to their volume, of a cone or parallel scan.
+
+    Args:
+        projections: (view, row, col) line integrals.
+        acquisition: geometry to start from, with a centre within a few pixels such as that of
+            `xrmflow.calibration.centre`; its per-view shifts are used and corrected.
+        roll: whether to fit the detector's roll.
+        shifts: whether each view may be shifted.
+        track: shows progress.
+
+    Raises:
+        ValueError: projections of another shape than the acquisition.
+    """
+    checked(projections, acquisition)
+    now, cost = acquisition, 0.0
+    history: list[dict[str, float]] = []
+    stages = _stages(acquisition)
+    level = None
+    for binning, turns in track(stages, total=len(stages), label="sharpen"):
+        plain = make_level(projections, now, binning=binning, reach_px=max(2.0, _highest(now) + 1.0))
+        for _ in range(turns):
+            level = fitting(plain, now)
+            now, operations = sharpest(Coherence(level), now, roll=roll)
+            if shifts:
+                now = matched(level, now, moves=MOVES)
+                operations += 2 * PASSES * MOVES
+            cost += operations * level.cost
+            history.append({"binning": float(binning), **{n: float(getattr(now, n)) for n in NUMBERS}, "cost": cost})
+    assert level is not None
+    judge = Coherence(level)
+    last = sharper(judge, now, roll=roll)
+    cost += (last.operations + 1 + 4 * PASSES) * level.cost
+    return _judged(judge, acquisition, last, last.applied(now), history, cost)
+
+
+def sharpest(judge: Coherence, acquisition: Acquisition, *, roll: bool) -> tuple[Acquisition, int]:
+    """The acquisition after a step of centre and roll, or the part of it that is sharper; how many operations."""
+    sharp = sharper(judge, acquisition, roll=roll)
+    if sharp.concave and sharp.blind:
+        return acquisition, sharp.operations
+    for tries, share in enumerate((1.0, 0.5, 0.25), start=1):
+        there = sharp.applied(acquisition, share)
+        if judge.of(there) > sharp.coherence:
+            return there, sharp.operations + tries
+    return acquisition, sharp.operations + 3
+
+
+def matched(level: Level, acquisition: Acquisition, *, moves: int) -> Acquisition:
+    """The acquisition with the views of a level moved to where the volume of all of them shows them."""
+    points: list[np.ndarray] = []
+    steps: list[np.ndarray] = []
+    for _ in range(moves):
+        points.append(acquisition.shifts_px)
+        steps.append(_free(-Look(level, acquisition).shifts_px, acquisition, level))
+        shifts = accelerated(points, steps)
+        acquisition = replace(acquisition, shift_u_px=tuple(shifts[:, 0]), shift_v_px=tuple(shifts[:, 1]))
+    return acquisition
+
+
+def accelerated(points: list[np.ndarray], steps: list[np.ndarray]) -> np.ndarray:
+    """Where the steps of a creeping iteration x -> x + step(x) would end, from its last points (Anderson 1965).
+
+    The combination of the points whose steps cancel best, moved by what is left of the step.
+    """
+    if len(points) == 1:
+        return points[0] + steps[0]
+    changes = np.stack([(step - steps[-1]).ravel() for step in steps[:-1]], axis=1)
+    weights = np.linalg.lstsq(changes, -steps[-1].ravel(), rcond=1e-6)[0]
+    there = points[-1] + steps[-1]
+    for weight, point, step in zip(weights, points, steps, strict=False):
+        there = there + weight * (point + step - points[-1] - steps[-1])
+    return there
+
+
+def _stages(acquisition: Acquisition) -> list[tuple[int, int]]:
+    """Binning of the images and turns taken with them."""
+    fine, _ = binnings(acquisition)
+    coarser = [(fine * k, TURNS) for k in (4, 2) if acquisition.cols >= fine * k * LEAST_COLS]
+    return [*coarser, (fine, LAST_TURNS)]
+
+
+def _highest(acquisition: Acquisition) -> float:
+    return float(np.abs(acquisition.shifts_px[:, 1]).max())
+
+
+def _free(moves: np.ndarray, acquisition: Acquisition, level: Level) -> np.ndarray:
+    """Shifts (view, 2) of limited size, without what a motion of the object or the centre stands for."""
+    limit = LARGEST_MOVE * level.binning
+    left = np.clip(moves, -limit, limit)
+    absorbed = absorbed_along_columns(np.asarray(acquisition.angles_deg)), absorbed_along_rows(left)
+    for k, profiles in enumerate(absorbed):
+        basis = np.linalg.qr(profiles)[0]
+        left[:, k] -= basis @ (basis.T @ left[:, k])
+    return left if acquisition.rows >= 8 else left * [1.0, 0.0]
+
+
+def _judged(
+    judge: Coherence,
+    start: Acquisition,
+    last: Sharpness,
+    found: Acquisition,
+    history: list[dict[str, float]],
+    cost: float,
+) -> AlignmentFit:
+    level = judge.level
+    before, after = Look(level, start), Look(level, found)
+    sharpness = last.coherence / max(judge.of(start), 1e-30)
+    estimates = _estimates(level, start, found, last)
+    shifts = found.shifts_px - start.shifts_px
+    model = make_model(start, knots=DRIFT_KNOTS)
+    smooth = zip((model.along_columns, model.along_rows), shifts.T, strict=True)
+    drift = np.stack([profiles @ (profiles.T @ one) / len(one) for profiles, one in smooth], axis=1)
+    blind = "sharpness hardly depends on the centre"
+    fault = too_short(start) or (blind if last.blind else "") or unusable(before, after, sharpness, None, estimates)
+    found_words = words(estimates, drift, shifts - drift, before, after)
+    return AlignmentFit(
+        route="sharpness",
+        acquisition=start if fault else found,
+        estimates=estimates,
+        drift_px=drift,
+        jitter_px=shifts - drift,
+        shift_interval_px=None,
+        mismatch_px=(before.mismatch_px, after.mismatch_px),
+        inconsistent=(before.share, after.share),
+        sharpness=sharpness,
+        disagreement_px=None,
+        trusted=not fault,
+        message=f"{found_words}, but {fault}: geometry kept as it was" if fault else found_words,
+        operations=cost,
+        history=tuple(history),
+    )
+
+
+def _estimates(level: Level, start: Acquisition, found: Acquisition, last: Sharpness) -> tuple[Estimate, ...]:
+    """Centre and roll with 95 % intervals, from how differently blocks of views pull at them (sandwich estimator)."""
+    images, _ = level.images(found)
+    floors = smallest(level, found, NUMBERS, level.slopes(images))
+    blocks = np.array_split(last.by_view, min(BLOCKS, len(last.by_view)))
+    pulls = np.stack([block.sum(axis=0) for block in blocks])
+    pulls = pulls - pulls.mean(axis=0)
+    inverse = np.linalg.inv(last.curvature)
+    scatter = inverse @ (pulls.T @ pulls) @ inverse * len(blocks) / max(1, len(blocks) - 1)
+    errors = student.ppf(0.975, max(1, len(blocks) - 1)) * np.sqrt(scatter.diagonal().clip(min=0))
+    estimates = []
+    for k, name in enumerate(NUMBERS):
+        known = not last.blind and name in last.free
+        interval = float(errors[k]) + floors[name] if known else None
+        estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
+    return tuple(estimates)
