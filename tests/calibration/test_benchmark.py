@@ -39,6 +39,18 @@ def test_cupping_prints_one_line_of_json_with_the_figures(benchmark, monkeypatch
         assert bones[scope]["reduction_percent"]["min"] > 85
 
 
+def test_materials_prints_figures_for_no_one_and_two_coefficients(benchmark, monkeypatch, capsys):
+    import calibration_materials
+
+    for name, smaller in (("COLS", 64), ("ROWS", 8), ("VIEWS", 60)):
+        monkeypatch.setattr(calibration_materials, name, smaller)
+    figures = run(benchmark, monkeypatch, capsys, "--what materials --cases 1 --seed 2")
+    shading = [figures[kind]["soft_shading_percent"]["median"] for kind in ("none", "one", "two")]
+    # So few voxels of bone are refused, and what is refused changes nothing.
+    assert figures["two"]["applied"]["max"] == 0
+    assert shading[2] == shading[0] > 5
+
+
 def test_biology_prints_the_effects(benchmark, monkeypatch, capsys):
     figures = run(benchmark, monkeypatch, capsys, "--what biology --cases 1 --seed 3 --rows 8 --views 100")
     assert figures["fixed"]["planted_percent"] == [3, 5]

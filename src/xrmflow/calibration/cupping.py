@@ -27,12 +27,12 @@ it is added as what a density difference of 1 % between the outer and the inner 
 that varies by 2 % in small simulated bones gave 0.8 to 1.1 %, and a third of the coefficient.)
 
 What it cannot see: hardening by soft tissue that is the same for all bone (thick soft tissue it corrects too much, see
-`xrmflow.calibration.materials`), and what a polynomial of this degree cannot follow. Measured with settings frozen on 24 simulated bones of unseen shape (40 to 80 kV, 10,000 counts, mineral varying
-by 2 %; bone 23 to 50 % too dark): outer/inner difference of bone down by 89 to 100 %, median 98; mean attenuation of
-bone within 6 % of the monochromatic truth, median 2.7 % too low; monochromatic scans unchanged. The scatter is mostly
-bone that really is denser outside or inside; scans that share a protocol average it out (94 to 100 %, see
-`xrmflow.calibration.protocol`). More in docs/benchmarks.md. Degree 3 is too uncertain at these sizes: it needs more
-slices, or more scans.
+`xrmflow.calibration.materials`), and what a polynomial of this degree cannot follow. Measured with settings frozen on
+24 simulated bones of unseen shape (40 to 80 kV, 10,000 counts, mineral varying by 2 %; bone 23 to 50 % too dark):
+outer/inner difference of bone down by 89 to 100 %, median 98; mean attenuation of bone within 6 % of the monochromatic
+truth, median 2.7 % too low; monochromatic scans unchanged. The scatter is mostly bone that really is denser outside or
+inside; scans that share a protocol average it out (94 to 100 %, see `xrmflow.calibration.protocol`). More in
+docs/benchmarks.md. Degree 3 is too uncertain at these sizes: it needs more slices, or more scans.
 """
 
 from dataclasses import dataclass, field
