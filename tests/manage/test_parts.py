@@ -11,7 +11,7 @@ from xrmflow.manage import parts
 from xrmflow.manage.estimate import KnownSize, estimate
 from xrmflow.manage.parts import MADE, Parts, layers, stage_of
 from xrmflow.manage.plan import Plan
-from xrmflow.manage.sizes import ScanSize
+from xrmflow.manage.sizes import ScanSize, superres_factor
 
 LARGE = ScanSize(views=1500, rows=2048, cols=2048, bytes_per_pixel=2, shape=(2048, 2048, 2048))
 FOUR = ["0-448", "448-896", "896-1344", "1344-1792", "1792-2048"]
@@ -74,6 +74,16 @@ def test_jobs_inherit_what_the_planning_process_found(plan, monkeypatch):
     assert Parts.of_run(plan).of("fdk", "a") == ["0-64", "64-2048"]
     monkeypatch.delenv(MADE)
     assert Parts.of_run(plan).of("fdk", "a") == FOUR
+
+
+def test_the_finer_volume_is_cut_by_its_own_size(plan):
+    cuts = Parts(plan).of("sr_apply", "a")
+    factor = superres_factor(plan.settings)
+    assert cuts[-1].endswith(f"-{2048 * factor}")
+    assert len(cuts) > 4 * factor**2
+    wildcards = SimpleNamespace(scan="a", part=cuts[0])
+    share = int(cuts[0].split("-")[1]) / (2048 * factor)
+    assert Parts(plan).work("sr_apply", wildcards).voxels == share * plan.work("sr_apply", wildcards).voxels
 
 
 def test_a_part_asks_for_its_share(plan):

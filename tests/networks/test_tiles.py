@@ -48,6 +48,17 @@ def test_slabs_meet_without_a_step():
     np.testing.assert_allclose(tiled(network, volume)[61:], near[1:], atol=1e-5)
 
 
+def test_slices_asked_for_alone_have_the_same_bits():
+    network = randomised(features=2, levels=1, channels=3)
+    volume = np.random.default_rng(0).standard_normal((1, 140, 16, 70)).astype(np.float32)
+    whole, part = tiled(network, volume, tile=64), tiled(network, volume, tile=64, slices=slice(64, 128))
+    np.testing.assert_array_equal(part[64:128], whole[64:128])
+    assert np.isnan(np.delete(part, slice(64, 128), axis=0)).all()
+    np.testing.assert_array_equal(tiled(network, volume, tile=64, slices=slice(128, 140))[128:], whole[128:])
+    with pytest.raises(ValueError, match="slices: expected multiples of 64, or the end at 140"):
+        tiled(network, volume, slices=slice(1, 140))
+
+
 def test_several_inputs_give_the_mean_of_their_outputs():
     network = randomised(features=2, levels=1)
     volumes = np.random.default_rng(0).standard_normal((3, 2, 16, 16)).astype(np.float32)

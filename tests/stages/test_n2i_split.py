@@ -7,6 +7,7 @@ from xrmflow.errors import SettingsError, StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import write_document
 from xrmflow.io.stores import create_projections, create_volume, open_volume
+from xrmflow.manage import gather
 from xrmflow.stages import fdk, n2i_split
 
 
@@ -52,6 +53,20 @@ def scan(tmp_path, request):
 
 def split_paths(scan, number):
     return [scan["volume"].parent / "splits" / f"{k}.zarr" / "manifest.json" for k in range(number)]
+
+
+@pytest.mark.parametrize("scan", [("cone", 70)], indirect=True)
+def test_parts_put_together_are_the_splits(scan, tmp_path):
+    fdk.run(**scan, params=FdkSection(shape=(70, 16, 18)))
+    whole, gathered = split_paths(scan, 2), [tmp_path / f"gathered{k}.zarr" for k in range(2)]
+    n2i_split.run(**scan, splits=whole, params=N2iSplitSection(splits=2))
+    parts = {cut: [tmp_path / f"{k}_{cut}.zarr" for k in range(2)] for cut in ("0-64", "64-70")}
+    for cut, paths in parts.items():
+        n2i_split.run(**scan, splits=paths, part=cut, params=N2iSplitSection(splits=2))
+    gather.run(parts=[parts[cut][k] for k in range(2) for cut in parts], stores=gathered)
+    for one, other in zip(whole, gathered, strict=True):
+        assert (one.parent / "chunks.txt").read_text() == (other / "chunks.txt").read_text()
+        assert open_volume(one).record["split"] == open_volume(other).record["split"]
 
 
 @pytest.mark.parametrize("scan", [("cone",), ("parallel", 2)], indirect=True, ids=["cone", "parallel, two rows"])

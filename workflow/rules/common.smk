@@ -51,6 +51,7 @@ TABLE = f"{SCAN}/morphometry/{{volume}}.csv"
 SLICES = f"{SCAN}/morphometry/{{volume}}_slices.csv"
 LACUNAE = f"{SCAN}/morphometry/{{volume}}_lacunae.csv"
 VALIDATION = f"{SCAN}/validation.csv"
+SPLIT_NAMES = [f"split{k}" for k in range(PLAN.settings.n2i_split.splits)]
 PART = f"{SCAN}/parts/{{store}}_{{part}}.zarr/manifest.json"
 REPORT = f"{SCAN}/report.html"
 STUDY, STUDY_WIDE = f"{PLAN.settings.results}/morphometry.csv", f"{PLAN.settings.results}/morphometry_wide.csv"

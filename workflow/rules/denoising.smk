@@ -13,6 +13,8 @@ rule n2i_split:
         f"{SCAN}/logs/n2i_split.log",
     benchmark:
         f"{SCAN}/benchmarks/n2i_split.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("n2i_split", cut=False),
     conda:
         "../../envs/xrmflow.yaml"
     threads: PLAN.threads("n2i_split")
@@ -70,6 +72,8 @@ rule n2i_apply:
         f"{SCAN}/logs/n2i_apply.log",
     benchmark:
         f"{SCAN}/benchmarks/n2i_apply.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("n2i_apply", cut=False),
     conda:
         "../../envs/xrmflow.yaml"
     threads: PLAN.threads("n2i_apply")

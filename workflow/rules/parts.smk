@@ -53,3 +53,163 @@ rule fdk_gather:
         "{wildcards.scan}: putting the reconstruction together"
     shell:
         "xrmflow gather --parts {input.parts} --stores {output.volume} 2> {log}"
+
+
+rule n2i_split_part:
+    input:
+        projections=PROJECTIONS,
+        geometry=GEOMETRY,
+        cupping=cupping,
+        volume=VOLUME,
+    output:
+        splits=[temp(PART.replace("{store}", name)) for name in SPLIT_NAMES],
+    log:
+        f"{SCAN}/logs/n2i_split_{{part}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_split_{{part}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    threads: PLAN.threads("n2i_split")
+    resources:
+        mem_mb=PARTS.memory_mb("n2i_split"),
+        runtime=PARTS.minutes("n2i_split"),
+    params:
+        section=section("n2i_split"),
+        lineage=lineage("n2i_split"),
+    message:
+        "{wildcards.scan}: reconstructing interleaved views, slices {wildcards.part}"
+    shell:
+        "xrmflow n2i_split --projections {input.projections} --geometry {input.geometry} "
+        "--cupping {input.cupping} --volume {input.volume} --splits {output.splits} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule n2i_split_gather:
+    input:
+        parts=parts_of("n2i_split", *SPLIT_NAMES),
+    output:
+        splits=[kept(path, "standard") for path in SPLITS],
+    log:
+        f"{SCAN}/logs/n2i_split_gather.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_split_gather.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("n2i_split", cut=True),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PARTS.gather_mb("n2i_split"),
+        runtime=PARTS.gather_minutes("n2i_split"),
+    params:
+        section=section("n2i_split"),
+        lineage=lineage("n2i_split"),
+    message:
+        "{wildcards.scan}: putting the splits together"
+    shell:
+        "xrmflow gather --parts {input.parts} --stores {output.splits} 2> {log}"
+
+
+rule n2i_apply_part:
+    input:
+        splits=SPLITS,
+        model=PLAN.settings.trained_n2i or N2I_WEIGHTS,
+    output:
+        part=temp(PART.replace("{store}", "n2i_apply")),
+    log:
+        f"{SCAN}/logs/n2i_apply_{{part}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_apply_{{part}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    threads: PLAN.threads("n2i_apply")
+    resources:
+        mem_mb=PARTS.memory_mb("n2i_apply"),
+        runtime=PARTS.minutes("n2i_apply"),
+        gpu=PLAN.gpu,
+    params:
+        section=section("n2i_apply"),
+        lineage=lineage("n2i_apply"),
+    message:
+        "{wildcards.scan}: denoising slices {wildcards.part}"
+    shell:
+        "XRMFLOW_GPU={resources.gpu} xrmflow n2i_apply "
+        "--splits {input.splits} --model {input.model:q} --denoised {output.part} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule n2i_apply_gather:
+    input:
+        parts=parts_of("n2i_apply"),
+    output:
+        denoised=DENOISED,
+    log:
+        f"{SCAN}/logs/n2i_apply_gather.log",
+    benchmark:
+        f"{SCAN}/benchmarks/n2i_apply_gather.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("n2i_apply", cut=True),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PARTS.gather_mb("n2i_apply"),
+        runtime=PARTS.gather_minutes("n2i_apply"),
+    params:
+        section=section("n2i_apply"),
+        lineage=lineage("n2i_apply"),
+    message:
+        "{wildcards.scan}: putting the denoised volume together"
+    shell:
+        "xrmflow gather --parts {input.parts} --stores {output.denoised} 2> {log}"
+
+
+rule sr_apply_part:
+    input:
+        volume=lambda wildcards: best_volume(wildcards.scan),
+        model=PLAN.settings.trained_sr or SR_WEIGHTS,
+    output:
+        part=temp(PART.replace("{store}", "sr_apply")),
+    log:
+        f"{SCAN}/logs/sr_apply_{{part}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/sr_apply_{{part}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    threads: PLAN.threads("sr_apply")
+    resources:
+        mem_mb=PARTS.memory_mb("sr_apply"),
+        runtime=PARTS.minutes("sr_apply"),
+        gpu=PLAN.gpu,
+    params:
+        section=section("sr_apply"),
+        lineage=lineage("sr_apply"),
+    message:
+        "{wildcards.scan}: super-resolving slices {wildcards.part}"
+    shell:
+        "XRMFLOW_GPU={resources.gpu} xrmflow sr_apply "
+        "--volume {input.volume} --model {input.model:q} --superres {output.part} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule sr_apply_gather:
+    input:
+        parts=parts_of("sr_apply"),
+    output:
+        superres=SUPERRES,
+    log:
+        f"{SCAN}/logs/sr_apply_gather.log",
+    benchmark:
+        f"{SCAN}/benchmarks/sr_apply_gather.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("sr_apply", cut=True),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PARTS.gather_mb("sr_apply"),
+        runtime=PARTS.gather_minutes("sr_apply"),
+    params:
+        section=section("sr_apply"),
+        lineage=lineage("sr_apply"),
+    message:
+        "{wildcards.scan}: putting the super-resolved volume together"
+    shell:
+        "xrmflow gather --parts {input.parts} --stores {output.superres} 2> {log}"

@@ -41,6 +41,8 @@ rule sr_apply:
         f"{SCAN}/logs/sr_apply.log",
     benchmark:
         f"{SCAN}/benchmarks/sr_apply.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("sr_apply", cut=False),
     conda:
         "../../envs/xrmflow.yaml"
     threads: PLAN.threads("sr_apply")

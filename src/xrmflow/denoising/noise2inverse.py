@@ -124,6 +124,7 @@ def denoise(
     *,
     normalisation: Normalisation,
     tile: int = 512,
+    slices: slice = slice(None),
     precision: Precision = "auto",
     device: torch.device | str = "cpu",
     track: Track = untracked,
@@ -136,6 +137,7 @@ def denoise(
         network: from `train_denoiser`.
         normalisation: from `train_denoiser`.
         tile: edge of a tile, pixels.
+        slices: the only ones that are written, in multiples of 64.
         precision: of multiplications.
         device: of the network.
         track: progress.
@@ -149,6 +151,7 @@ def denoise(
         network,
         others,
         denoised,
+        slices=slices,
         normalisation=normalisation,
         tile=tile,
         precision=precision,

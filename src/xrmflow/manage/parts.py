@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from xrmflow.manage import resources
 from xrmflow.manage.dry_run import record_of, recorded_lineage
+from xrmflow.manage.jobs import planned_jobs
+from xrmflow.manage.sizes import superres_factor
 
 if TYPE_CHECKING:
     from xrmflow.manage.plan import Plan
@@ -24,7 +26,12 @@ MADE = "XRMFLOW_PARTS"
 # Parts are whole layers of the chunks of volume stores.
 LAYER, FLOAT = 64, 4
 # Each stage that can work in parts, and a file that it always leaves, from the folder of a scan.
-RESULTS = {"fdk": "volume.zarr/manifest.json"}
+RESULTS = {
+    "fdk": "volume.zarr/manifest.json",
+    "n2i_split": "splits/0.zarr/manifest.json",
+    "n2i_apply": "denoised.zarr/manifest.json",
+    "sr_apply": "superres.zarr/manifest.json",
+}
 NAME = re.compile(r"_(\d+-\d+)\.zarr/manifest\.json$")
 RULE = re.compile(r"(\w+)_(?:part|gather)")
 
@@ -77,8 +84,17 @@ class Parts:
 
     def by_size(self, stage: str, scan: str) -> list[str]:
         """The same for a result that is yet to be made."""
-        size = self._plan.size(scan) if scan else None
-        return layers(size.shape, self._plan.settings.jobs.part_gb) if size and stage in RESULTS else []
+        shape = self._shape(stage, scan) if scan and stage in RESULTS else None
+        return layers(shape, self._plan.settings.jobs.part_gb) if shape else []
+
+    def _shape(self, stage: str, scan: str) -> tuple[int, int, int] | None:
+        """Voxels (z, y, x) of the volume that a stage writes; None where the scan cannot be read."""
+        size = self._plan.size(scan)
+        if size is None:
+            return None
+        z, y, x = size.shape
+        finer = superres_factor(self._plan.settings) if stage == "sr_apply" else 1
+        return z * finer, y * finer, x * finer
 
     @cached_property
     def otherwise(self) -> Mapping[str, Mapping[str, list[str]]]:
@@ -86,11 +102,10 @@ class Parts:
         if self._made is not None:
             return self._made
         found: dict[str, dict[str, list[str]]] = {}
-        for stage in RESULTS:
-            for scan in self._plan.scans:
-                made = self._made_of(stage, scan)
-                if made is not None and made != self.by_size(stage, scan):
-                    found.setdefault(stage, {})[scan] = made
+        for step in planned_jobs(self._plan):
+            made = self._made_of(step.stage, step.scan) if step.stage in RESULTS else None
+            if made is not None and made != self.by_size(step.stage, step.scan):
+                found.setdefault(step.stage, {})[step.scan] = made
         return found
 
     def _made_of(self, stage: str, scan: str) -> list[str] | None:
@@ -145,6 +160,6 @@ class Parts:
         """What the job of a part works on: its slices, and detector rows above and below them."""
         whole = self._plan.work(stage, wildcards)
         start, stop = map(int, wildcards.part.split("-"))
-        size = self._plan.size(wildcards.scan)
-        share = (stop - start) / size.shape[0] if size else 1.0
+        shape = self._shape(stage, wildcards.scan)
+        share = (stop - start) / shape[0] if shape else 1.0
         return replace(whole, voxels=share * whole.voxels, pixels=min(1.0, 2 * share) * whole.pixels)

@@ -29,6 +29,7 @@ def apply_tiled(
     read: Read,
     output: Writer,
     *,
+    slices: slice = slice(None),
     normalisation: Normalisation,
     tile: int = 512,
     precision: Precision = "auto",
@@ -45,6 +46,7 @@ def apply_tiled(
         network: a slice network.
         read: region (z, y, x) of slices within the volume -> float32 (input, z, y, x) in the volume's unit.
         output: Writer (z, y, x), in the volume's unit.
+        slices: the only ones that are written, from a multiple of 64 to another or the end: the same bits as of all.
         normalisation: of the network's inputs and outputs.
         tile: edge of a tile inside its halo, pixels; rounded up to a multiple of 64.
         precision: of multiplications, see `xrmflow.networks.training.Plan`.
@@ -52,9 +54,10 @@ def apply_tiled(
         track: progress, in tiles.
         label: what progress is called.
     """
+    tiles = _tiles(output.shape, tile, slices)
     dtype = autocast_dtype(precision, device)
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    for region in track(_tiles(output.shape, tile), label=label):
+    for region in track(tiles, label=label):
         stack = torch.from_numpy(_with_neighbours(read, region, output.shape, network)).to(device)
         results = _slices(network, normalisation.apply(stack), dtype)
         z, y, x = region
@@ -63,10 +66,14 @@ def apply_tiled(
         output[z, y, x] = normalisation.undo(inside).cpu().numpy()
 
 
-def _tiles(shape: tuple[int, ...], tile: int) -> list[Region]:
+def _tiles(shape: tuple[int, ...], tile: int, slices: slice) -> list[Region]:
     size = -(-tile // 64) * 64
     nz, ny, nx = shape
-    return [(z, y, x) for z in blocks(nz, SLAB) for y in blocks(ny, size) for x in blocks(nx, size)]
+    start, stop, _ = slices.indices(nz)
+    if start % SLAB or (stop % SLAB and stop != nz):
+        raise ValueError(f"slices: expected multiples of {SLAB}, or the end at {nz}, got {slices}")
+    slabs = [z for z in blocks(nz, SLAB) if start <= z.start < stop]
+    return [(z, y, x) for z in slabs for y in blocks(ny, size) for x in blocks(nx, size)]
 
 
 def _halo(network: SliceNetwork, start: int) -> int:

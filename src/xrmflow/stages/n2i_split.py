@@ -13,6 +13,7 @@ from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io import device, log
 from xrmflow.io.cupping import read_linearisation
 from xrmflow.io.documents import read_document
+from xrmflow.io.parts import Part
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import Volume, create_volume, open_projections, open_volume
 from xrmflow.reconstruction.fdk import fdk_slabs
@@ -27,9 +28,21 @@ def run(
     cupping: Path | None,
     volume: Path,
     splits: list[Path],
+    part: str | None = None,
     params: N2iSplitSection,
 ) -> None:
-    """Reconstruct interleaved subsets of the views, each on the grid of the volume, for Noise2Inverse."""
+    """Reconstruct interleaved subsets of the views, each on the grid of the volume, for Noise2Inverse.
+
+    Args:
+        projections: store of the line integrals.
+        geometry: the geometry they were taken in.
+        cupping: the correction of beam hardening; without, none.
+        volume: the reconstruction from all views.
+        splits: the stores to write.
+        part: START-STOP, the only slices to reconstruct: the stores are then parts of the splits.
+        params: settings of this stage.
+    """
+    some = Part.read(part) if part else None
     scan, whole = open_projections(projections, "line_integral"), open_volume(volume)
     aligned = read_document(geometry, kind="geometry")
     acquisition = Acquisition.from_dict(aligned["acquisition"])
@@ -48,6 +61,7 @@ def run(
             calibrated=whole.calibrated,
             provenance=provenance(stage="n2i_split", params=params, inputs=inputs),
             multiscale=False,
+            part=some,
             split={"index": index, "of": len(splits)},
             alignment=aligned.get("score"),
         ) as store:
@@ -56,6 +70,7 @@ def run(
                 store.add("data", whole.grid.shape),
                 scan_geometry(acquisition.with_views(views)),
                 whole.grid,
+                slices=some.slices if some else slice(None),
                 window=filtering.window,
                 truncation_px=round(filtering.truncation_padding * acquisition.cols),
                 prepare=prepare,

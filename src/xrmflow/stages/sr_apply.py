@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xrmflow.config.sr_apply import SrApplySection
 from xrmflow.io import device, log
+from xrmflow.io.parts import Part
 from xrmflow.io.provenance import provenance
 from xrmflow.io.stores import create_volume, open_volume
 from xrmflow.io.weights import load_model
@@ -12,8 +13,17 @@ from xrmflow.superresolution.interpolation import refined
 from xrmflow.superresolution.paired import superresolve
 
 
-def run(*, volume: Path, model: Path, superres: Path, params: SrApplySection) -> None:
-    """Write the volume on a finer grid, with the detail the network has learned."""
+def run(*, volume: Path, model: Path, superres: Path, part: str | None = None, params: SrApplySection) -> None:
+    """Write the volume on a finer grid, with the detail the network has learned.
+
+    Args:
+        volume: store of the volume.
+        model: weights of the network.
+        superres: the store to write.
+        part: START-STOP, the only slices to write, of the finer volume: the store is then a part of it.
+        params: settings of this stage.
+    """
+    some = Part.read(part) if part else None
     coarse = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
     trained = load_model(model, "sr").fits(coarse)
     factor = trained.options["factor"]
@@ -25,6 +35,7 @@ def run(*, volume: Path, model: Path, superres: Path, params: SrApplySection) ->
         grid=grid,
         calibrated=coarse.calibrated,
         provenance=traced,
+        part=some,
         source_grid=asdict(coarse.grid),
     ) as store:
         superresolve(
@@ -35,6 +46,7 @@ def run(*, volume: Path, model: Path, superres: Path, params: SrApplySection) ->
             factor=factor,
             normalisation=trained.normalisation,
             tile=params.tile_px,
+            slices=some.slices if some else slice(None),
             precision=params.precision,
             device=device.pick(),
             track=log.track,

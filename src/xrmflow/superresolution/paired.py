@@ -103,6 +103,7 @@ def superresolve(
     factor: int,
     normalisation: Normalisation,
     tile: int = 512,
+    slices: slice = slice(None),
     precision: Precision = "auto",
     device: torch.device | str = "cpu",
     track: Track = untracked,
@@ -117,6 +118,7 @@ def superresolve(
         factor: of the training.
         normalisation: from `train_superresolution`.
         tile: edge of a tile, pixels of the output.
+        slices: the only ones that are written, in multiples of 64.
         precision: of multiplications.
         device: of the network.
         track: progress.
@@ -128,6 +130,7 @@ def superresolve(
         network,
         lambda region: upsampled[region][None],
         superres,
+        slices=slices,
         normalisation=normalisation,
         tile=tile,
         precision=precision,
