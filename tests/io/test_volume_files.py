@@ -12,31 +12,10 @@ from xrmflow.io.read_isq import read_isq, vax_double
 from xrmflow.io.read_txm import read_txm
 from xrmflow.io.sniff import open_raw
 from xrmflow.io.stores import open_volume
-from xrmflow.manage.load import open_volume_file
+from xrmflow.io.volume_files import open_volume_file
 
 RNG = np.random.default_rng(0)
 VOXELS = RNG.integers(-2000, 12_000, (5, 6, 7)).astype(np.int16)
-EDGE_UM = 60
-
-
-def write_isq(path, *, calibration=False, voxels=VOXELS, scaling=4096, sides=None):
-    """As itk-ioscanco describes the header."""
-    z, y, x = voxels.shape
-    head = bytearray(512 * (5 if calibration else 1))
-    head[:16] = b"CTDATA-HEADER_V1"
-    numbers = {16: 3, 44: x, 48: y, 52: z, 68: EDGE_UM, 88: scaling, 168: 68_000, 172: 1470}
-    numbers |= dict(zip((56, 60, 64), sides or (x * EDGE_UM, y * EDGE_UM, z * EDGE_UM), strict=True))
-    head[128:133] = b"tibia"
-    if calibration:
-        numbers |= {508: 4, 1024 + 24: 2}
-        head[512 + 8 : 512 + 24] = b"MultiHeader     "
-        head[1024 + 8 : 1024 + 24] = b"Calibration     "
-        head[1536 + 648 : 1536 + 657] = b"mg HA/ccm"
-        head[1536 + 664 : 1536 + 680] = to_vax(365.712) + to_vax(-199.998)
-    for at, number in numbers.items():
-        struct.pack_into("<i", head, at, number)
-    path.write_bytes(bytes(head) + voxels.astype("<i2").tobytes())
-    return path
 
 
 def to_vax(value):
@@ -66,13 +45,16 @@ def write_txm(path, **changed):
     return path
 
 
+CALIBRATION = to_vax(365.712) + to_vax(-199.998)
+
+
 @pytest.mark.parametrize("value", [1.0, -199.998, 365.712, 1e-7, 4096.5])
 def test_doubles_of_a_vax(value):
     assert vax_double(to_vax(value)) == value
 
 
-def test_an_isq_volume(tmp_path):
-    with read_isq(write_isq(tmp_path / "a.isq")) as volume:
+def test_an_isq_volume(write_isq, tmp_path):
+    with read_isq(write_isq(tmp_path / "a.isq", VOXELS)) as volume:
         np.testing.assert_array_equal(volume.data[:], VOXELS)
         assert volume.voxel_mm == pytest.approx(0.060)
         assert 8192 * volume.slope == pytest.approx(0.2)  # 2.0 per cm, in Scanco's own example
@@ -80,16 +62,16 @@ def test_an_isq_volume(tmp_path):
         assert any("density calibration: none" in note.text for note in volume.notes)
 
 
-def test_the_density_calibration_is_kept(tmp_path):
-    with read_isq(write_isq(tmp_path / "a.isq", calibration=True)) as volume:
+def test_the_density_calibration_is_kept(write_isq, tmp_path):
+    with read_isq(write_isq(tmp_path / "a.isq", VOXELS, calibration=CALIBRATION)) as volume:
         np.testing.assert_array_equal(volume.data[:], VOXELS)
         found = {name: volume.metadata[f"density_{name}"] for name in ("slope", "intercept", "unit")}
     assert found == {"slope": 365.712, "intercept": -199.998, "unit": "mg HA/ccm"}
 
 
-def test_the_voxel_is_a_side_over_its_voxels(tmp_path):
+def test_the_voxel_is_a_side_over_its_voxels(write_isq, tmp_path):
     """The file that itk-ioscanco tests with: 25 voxels of 1517 um, a slice thickness of 60 um."""
-    path = write_isq(tmp_path / "a.isq", voxels=np.zeros((25, 25, 25), np.int16), sides=(1517, 1517, 1517))
+    path = write_isq(tmp_path / "a.isq", np.zeros((25, 25, 25), np.int16), sides=(1517, 1517, 1517))
     with read_isq(path) as volume:
         assert volume.voxel_mm == pytest.approx(0.06068)
 
@@ -102,15 +84,15 @@ def test_the_voxel_is_a_side_over_its_voxels(tmp_path):
         ({"sides": (0, 0, 0)}, "expected cubic voxels"),
     ],
 )
-def test_isq_headers_that_cannot_be(tmp_path, changed, message):
+def test_isq_headers_that_cannot_be(write_isq, tmp_path, changed, message):
     with pytest.raises(RawFileError) as caught:
-        read_isq(write_isq(tmp_path / "a.isq", **changed))
+        read_isq(write_isq(tmp_path / "a.isq", VOXELS, **changed))
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("calibration", [False, True])
-def test_every_truncation_of_an_isq_is_refused(tmp_path, calibration):
-    path = write_isq(tmp_path / "a.isq", calibration=calibration)
+@pytest.mark.parametrize("calibration", [b"", CALIBRATION])
+def test_every_truncation_of_an_isq_is_refused(write_isq, tmp_path, calibration):
+    path = write_isq(tmp_path / "a.isq", VOXELS, calibration=calibration)
     whole = path.read_bytes()
     for end in (0, 10, 16, 200, 511, 512, 700, len(whole) - 1):
         path.write_bytes(whole[:end])
@@ -119,8 +101,8 @@ def test_every_truncation_of_an_isq_is_refused(tmp_path, calibration):
         assert "\n" not in str(caught.value)
 
 
-def test_headers_with_flipped_bytes_are_read_or_refused(tmp_path):
-    path = write_isq(tmp_path / "a.isq", calibration=True)
+def test_headers_with_flipped_bytes_are_read_or_refused(write_isq, tmp_path):
+    path = write_isq(tmp_path / "a.isq", VOXELS, calibration=CALIBRATION)
     whole = path.read_bytes()
     refused = 0
     for _ in range(300):
@@ -160,14 +142,14 @@ def test_txm_files_that_are_no_volume(tmp_path, changed, message):
     assert message in str(caught.value)
 
 
-def test_ingest_says_what_to_do_with_a_volume(tmp_path):
-    for path in (write_isq(tmp_path / "a.isq"), write_txm(tmp_path / "a.txm")):
+def test_ingest_says_what_to_do_with_a_volume(write_isq, tmp_path):
+    for path in (write_isq(tmp_path / "a.isq", VOXELS), write_txm(tmp_path / "a.txm")):
         with pytest.raises(RawFileError, match="xrmflow load"):
             open_raw(path)
 
 
-def test_scaling_is_asked_for_where_the_file_has_none(tmp_path):
-    isq, txm, text = write_isq(tmp_path / "a"), write_txm(tmp_path / "b"), tmp_path / "c"
+def test_scaling_is_asked_for_where_the_file_has_none(write_isq, tmp_path):
+    isq, txm, text = write_isq(tmp_path / "a", VOXELS), write_txm(tmp_path / "b"), tmp_path / "c"
     text.write_text("hello")
     with pytest.raises(RawFileError, match="--slope: expected the attenuation per mm"):
         open_volume_file(txm)
@@ -177,14 +159,14 @@ def test_scaling_is_asked_for_where_the_file_has_none(tmp_path):
         open_volume_file(text)
 
 
-def test_a_bone_in_an_isq_is_segmented_and_measured(tmp_path, capsys):
+def test_a_bone_in_an_isq_is_segmented_and_measured(write_isq, tmp_path, capsys):
     """The command line all the way: a tube of bone of known volume fraction."""
     _, y, x = np.mgrid[:24, :40, :40]
     radius = np.hypot(y - 19.5, x - 19.5)
     bone = (radius < 15) & (radius > 9)
     voxels = np.where(bone, 8192, 400).astype(np.int16)  # 2 per cm
     isq, store, labels = (
-        write_isq(tmp_path / "b.isq", voxels=voxels),
+        write_isq(tmp_path / "b.isq", voxels),
         tmp_path / "s" / "volume.zarr",
         tmp_path / "s/bone",
     )

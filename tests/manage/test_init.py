@@ -6,6 +6,7 @@ import tifffile
 
 from xrmflow.config.scans import load_scans
 from xrmflow.errors import RawFileError, SettingsError
+from xrmflow.io.cfb import SIGNATURE
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.init import init, scan_id
@@ -96,3 +97,16 @@ def test_the_settings_are_valid_as_written_and_with_every_comment_taken_off(scan
     keys = [line for line in lines if line.split(":")[0].strip().isidentifier()]
     (tmp_path / "all.yaml").write_text("\n".join(keys) + "\n")
     assert load_settings(tmp_path / "all.yaml", settings) == settings()
+
+
+def test_volumes_that_are_reconstructed_already(scans, tmp_path, write_isq):
+    """Rows like any other, from which no network learns; what a file does not say is asked for."""
+    write_isq(scans / "tibia.isq", np.zeros((5, 6, 7), np.int16))
+    (scans / "femur.txm").write_bytes(SIGNATURE + bytes(600))
+    init([scans], tmp_path / "study")
+    table = load_scans(tmp_path / "study" / "scans.tsv")
+    assert {table[name].role for name in ("tibia", "femur")} == {"test"}
+    assert {scan.role for name, scan in table.items() if name not in ("tibia", "femur")} == {"train"}
+    said = (tmp_path / "study" / "config.yaml").read_text()
+    assert "femur: no unit of its grey values: set import_volume.slope_per_mm" in said
+    assert "tibia" not in said

@@ -1,9 +1,12 @@
 """What the rules are told: which model cards the report shows."""
 
+import numpy as np
 import pytest
 
+from xrmflow.errors import SettingsError
+from xrmflow.io.cfb import SIGNATURE
 from xrmflow.manage.jobs import planned_jobs
-from xrmflow.manage.plan import load_plan
+from xrmflow.manage.plan import load_plan, read_plan
 
 
 @pytest.fixture
@@ -65,21 +68,21 @@ def earlier(tmp_path):
 
 
 def test_the_card_of_the_network_trained_here_is_shown(plan):
-    assert plan().cards("n2i.json", "sr.json") == ["n2i.json"]
+    assert plan().cards("mouse", "n2i.json", "sr.json") == ["n2i.json"]
 
 
 @pytest.mark.usefixtures("earlier")
 def test_the_cards_beside_weights_trained_earlier_are_shown(plan):
-    assert plan("trained_n2i: mine.safetensors").cards("n2i.json", "sr.json") == ["mine.json"]
-    assert plan("trained_sr: mine.safetensors").cards("n2i.json", "sr.json") == ["n2i.json", "mine.json"]
-    assert plan("trained_n2i: other.safetensors").cards("n2i.json", "sr.json") == []
+    assert plan("trained_n2i: mine.safetensors").cards("mouse", "n2i.json", "sr.json") == ["mine.json"]
+    assert plan("trained_sr: mine.safetensors").cards("mouse", "n2i.json", "sr.json") == ["n2i.json", "mine.json"]
+    assert plan("trained_n2i: other.safetensors").cards("mouse", "n2i.json", "sr.json") == []
 
 
 @pytest.mark.usefixtures("earlier")
 def test_networks_that_are_not_applied_have_no_card(plan):
-    assert plan("trained_n2i: mine.safetensors\nmeasure: [volume]").cards("n2i.json", "sr.json") == []
+    assert plan("trained_n2i: mine.safetensors\nmeasure: [volume]").cards("mouse", "n2i.json", "sr.json") == []
     text = "trained_sr: mine.safetensors\nmeasure: [volume, denoised]"
-    assert plan(text).cards("n2i.json", "sr.json") == ["n2i.json"]
+    assert plan(text).cards("mouse", "n2i.json", "sr.json") == ["n2i.json"]
 
 
 def test_with_weights_trained_earlier_settings_of_training_change_nothing(plan, tmp_path):
@@ -108,3 +111,68 @@ def test_a_step_wedge_that_is_not_there_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("cupping: {method: curve, curve: none.csv}\n")
     assert "cupping.curve: no such file none.csv" in capsys.readouterr().err
+
+
+@pytest.fixture
+def volumes(tmp_path, plan, write_isq):
+    """A function that plans a run of a scan and two volumes that are reconstructed already."""
+    write_isq(tmp_path / "tibia.isq", np.zeros((5, 6, 7), np.int16))
+    (tmp_path / "femur.txm").write_bytes(SIGNATURE + bytes(600))
+
+    def planned(text="", tibia="test", femur="", mouse=""):
+        rows = [f"mouse\tmouse.txrm\ttrain\t{mouse}", f"tibia\ttibia.isq\t{tibia}", f"femur\tfemur.txm\t\t{femur}"]
+        header = "scan\tsource\trole\tpair\tprotocol"
+        (tmp_path / "scans.tsv").write_text("\n".join([header, *rows]) + "\n")
+        (tmp_path / "config.yaml").write_text(text)
+        return read_plan(tmp_path / "config.yaml")
+
+    return planned
+
+
+def test_a_row_may_be_a_volume_that_is_reconstructed_already(volumes):
+    plan = volumes(femur="\tp", mouse="\tp")
+    assert [scan for scan in plan.scans if plan.imports(scan)] == ["tibia", "femur"]
+    assert plan.measured("tibia") == ["volume"]
+    assert plan.measured("mouse") == ["volume", "denoised"]
+    assert plan.protocols == {"p": ["mouse"]}
+    assert plan.cards("tibia", "n2i.json", "sr.json") == []
+    jobs = [job.stage for job in planned_jobs(plan) if job.scan == "tibia"]
+    assert jobs == ["import_volume", "report", "segment", "morphometry"]
+    assert plan.size("tibia").shape == (5, 6, 7)
+    assert plan.size("femur") is None
+
+
+def test_settings_reach_volumes_only_from_segmentation_on(volumes):
+    before = volumes()
+    for text in ("ingest: {angle_sign: -1}", "fdk: {window: hann}", "n2i_train: {steps: 3}"):
+        assert volumes(text).lineage("report", "tibia") == before.lineage("report", "tibia")
+        assert volumes(text).lineage("report", "mouse") != before.lineage("report", "mouse")
+    for text in ("segment: {lacunae: false}", "import_volume: {slope_per_mm: 3.0}"):
+        assert volumes(text).lineage("report", "tibia") != before.lineage("report", "tibia")
+    imported = "import_volume: {slope_per_mm: 3.0}"
+    assert volumes(imported).lineage("report", "mouse") == before.lineage("report", "mouse")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ({"tibia": "train"}, "scan tibia: its source is a reconstructed volume; role: expected test, got train"),
+        ({"tibia": "reference"}, "role: expected test, got reference"),
+        ({"femur": "mouse"}, "scan femur: its source is a reconstructed volume; pair: expected none, got mouse"),
+        ({"mouse": "tibia"}, "scan tibia: its source is a reconstructed volume; partner: expected none, got mouse"),
+        ({"text": "measure: [denoised]"}, "measure does not name volume"),
+    ],
+)
+def test_what_a_volume_cannot_be_is_said_before_any_job(volumes, rows, says):
+    with pytest.raises(SettingsError) as caught:
+        volumes(**rows)
+    assert says in str(caught.value)
+
+
+def test_scans_of_a_protocol_have_one_degree(plan, tmp_path):
+    (tmp_path / "b.yaml").write_text("cupping: {degree: 3}\n")
+    rows = "a\tmouse.txrm\tp\t\nb\tmouse.txrm\tp\tb.yaml\n"
+    (tmp_path / "scans.tsv").write_text(f"scan\tsource\tprotocol\tsettings\n{rows}")
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(SettingsError, match=r"cupping\.degree: .* protocol p, got 2 \(a\), 3 \(b\)"):
+        read_plan(tmp_path / "config.yaml")

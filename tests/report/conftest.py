@@ -164,7 +164,7 @@ def write_cupping(root: Path) -> Path:
 
 
 def write_volumes(
-    root: Path, name: str, *, depth: int, n: int, voxel_mm: float, noise: float, calibrated: bool
+    root: Path, name: str, *, depth: int, n: int, voxel_mm: float, noise: float, calibrated: bool, **record: object
 ) -> None:
     rng = np.random.default_rng(3)
     image, labels = bone_slice(n, rng)
@@ -173,7 +173,12 @@ def write_volumes(
     quantity = "attenuation_per_mm" if calibrated else "attenuation_per_voxel"
     stage = {"volume": "fdk", "denoised": "n2i_apply", "superres": "sr_apply"}[name]
     with create_volume(
-        root / f"{name}.zarr", quantity=quantity, grid=grid, calibrated=calibrated, provenance=provenance(stage=stage)
+        root / f"{name}.zarr",
+        quantity=quantity,
+        grid=grid,
+        calibrated=calibrated,
+        provenance=provenance(stage=stage),
+        **record,
     ) as store:
         store["data"] = values
     threshold = "threshold_per_cm" if calibrated else "threshold_per_voxel"
@@ -322,6 +327,33 @@ def minimal(tmp_path_factory) -> Folder:
     flatfield = write_flatfield(root, calibrated=True, notes=[])
     write_volumes(root, "volume", depth=24, n=64, voxel_mm=0.002, noise=0.05, calibrated=True)
     return Folder(root, {"flatfield": flatfield, "geometry": write_geometry(root), "volumes": [root / "volume.zarr"]})
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory) -> Folder:
+    """A volume that was reconstructed elsewhere, segmented and measured."""
+    root = tmp_path_factory.mktemp("imported") / "tibia"
+    loaded = {
+        "format": "isq",
+        "source_file": "tibia.isq",
+        "source_sha256": SOURCE_SHA,
+        "slope_per_mm": 2.5e-05,
+        "intercept_per_mm": 0.0,
+        "metadata": {"voltage_kv": 68.0},
+        "notes": [{"severity": "assumption", "text": "axes: kept as in the file"}],
+    }
+    write_volumes(root, "volume", depth=24, n=64, voxel_mm=0.002, noise=0.05, calibrated=True, loaded=loaded)
+    write_tables(root, "volume", 1.0, calibrated=True, depth=24)
+    return Folder(
+        root,
+        {
+            "volumes": [root / "volume.zarr"],
+            "bones": [root / "bone/volume.zarr"],
+            "tables": [root / "morphometry/volume.csv"],
+            "slice_tables": [root / "morphometry/volume_slices.csv"],
+            "lacuna_tables": [root / "morphometry/volume_lacunae.csv"],
+        },
+    )
 
 
 @pytest.fixture(scope="session")

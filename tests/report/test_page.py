@@ -188,6 +188,36 @@ def test_gaps_in_the_methods_are_named_and_filled_by_the_settings(full, params):
     assert "Scanning medium" not in text.split("items are not stated:")[1].split(".")[0]
 
 
+def test_an_imported_volume_has_no_chapter_of_raw_frames(imported, params):
+    """What its file says is there; what no one knows of it is said to be unknown."""
+    words = Words(render(imported, params))
+    assert words.ids == [name for name in SECTIONS if name not in ("detector", "centre", "cupping", "networks")]
+    for text in (
+        "tibia.isq",
+        "isq",
+        "64 × 64 × 24 (x × y × z)",
+        "2.5e-05 × grey + 0.0",
+        "axes: kept as in the file",
+        "ab" * 32,
+        "Scans were taken (medium: ",
+        "Volumes were imported with xrmflow 9.9 (reconstructed by another program, .isq; beam hardening: not stated)",
+        "with not stated; voxel size 2 µm",
+    ):
+        assert text in words.text
+    for text in ("Centre of rotation", "Feldkamp", "not corrected"):
+        assert text not in words.text
+
+
+def test_settings_of_a_scan_alone_are_told(full, params, tmp_path):
+    own = tmp_path / "mouse_1.yaml"
+    own.write_text("align: {centre_px: 47.5}\nsegment: {lacunae: true}\n")
+    results = open_results(scan="mouse_1", own_settings=own, **full.paths)
+    text = Words(page(results, params, version="9.9", created=NOON)).text
+    assert "align.centre_px: 47.5, segment.lacunae: true (mouse_1.yaml)" in text
+    assert "From mouse_1.yaml, laid over the settings of the run: this scan was treated differently." in text
+    assert "Settings of this scan alone" not in Words(render(full, params)).text
+
+
 def test_provenance_leads_back_to_the_source(full, params):
     text = Words(render(full, params)).text
     assert "ab" * 32 in text

@@ -11,9 +11,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from xrmflow.io.stores import open_volume
+from xrmflow.io.tables import read_table
 from xrmflow.manage.plan import read_plan
 from xrmflow.manage.steps import STAGES, Step
 from xrmflow.manage.why import planned_jobs
@@ -32,6 +35,11 @@ HEIRS_OF_CUPPING = {
     "collect",
     "report",
 }
+
+
+def estimate_of(project):
+    """What `xrmflow estimate` says of a project's run."""
+    return json.loads(project.xrmflow("estimate", "--settings", "run/config.yaml", "--json").stdout)
 
 
 def name_columns(table, **columns):
@@ -59,7 +67,7 @@ def test_the_second_time_nothing_is_run(finished):
 
 def test_the_jobs_were_those_that_the_estimate_counts(finished):
     """Each job leaves a benchmark file: of a scan, of a network, or of the study."""
-    estimated = json.loads(finished.xrmflow("estimate", "--settings", "run/config.yaml", "--json").stdout)
+    estimated = estimate_of(finished)
     ran = list(finished.root.joinpath("run").rglob("benchmarks/*.tsv"))
     assert estimated["total"]["jobs"] == len(ran)
     for scan in ("bone", "pair_high", "pair_low"):
@@ -93,11 +101,14 @@ def test_two_hundred_scans_are_planned_in_half_a_minute(project):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
-def test_lineages_follow_what_the_rules_read(project, monkeypatch):
+def test_lineages_follow_what_the_rules_read(project, monkeypatch, write_isq):
     """What a step depends on by the graph of lineages is what Snakemake makes before it: no more and no less."""
     settings = project.settings | {"measure": ["volume", "iterative", "denoised", "superres"]}
     (project.root / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
-    name_columns(project.root / "run" / "scans.tsv", protocol={"bone": "p", "pair_low": "p"})
+    table = project.root / "run" / "scans.tsv"
+    write_isq(project.root / "run" / "tibia.isq", np.zeros((5, 6, 7), np.int16))
+    table.write_text(f"{table.read_text()}tibia\ttibia.isq\n")
+    name_columns(table, protocol={"bone": "p", "pair_low": "p", "tibia": "p"})
     for folder in ("run/results", "run/models", ".snakemake"):
         shutil.rmtree(project.root / folder)
     monkeypatch.chdir(project.root)
@@ -134,6 +145,40 @@ def test_a_scan_with_settings_of_its_own_stands_out(project):
     assert refused.returncode == 1
     assert "run/bone.yaml:1: morphometri: unknown key 'morphometri'; did you mean 'morphometry'?" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def test_a_volume_is_measured_as_the_scan_it_was_made_from(project, write_isq):
+    """A row of the table whose source another program has reconstructed: here, the volume of a scan of this run."""
+    run = project.root / "run"
+    data = open_volume(run / "results/bone/volume.zarr").data[...]
+    scaling = int(30_000 / (10 * data.max()))
+    write_isq(run / "tibia.isq", np.rint(data * 10 * scaling).astype(np.int16), scaling=scaling)
+    table = run / "scans.tsv"
+    table.write_text(f"{table.read_text()}tibia\ttibia.isq\n")
+    expected = {"import_volume", "segment", "morphometry", "report", "collect"}
+    assert project.planned() == expected
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert project.planned() == set()
+    imported, scanned = (read_table(run / f"results/{scan}/morphometry/volume.csv") for scan in ("tibia", "bone"))
+    fractions = [next(float(row["value"]) for row in rows if row["symbol"] == "BV/TV") for rows in (imported, scanned)]
+    assert fractions[0] == pytest.approx(fractions[1], rel=0.02)
+    assert {row["scan"] for row in read_table(run / "results/morphometry.csv")} == {"bone", "tibia"}
+    assert "Detector correction" not in (run / "results/tibia/report.html").read_text()
+    assert "every chunk matches" in project.xrmflow("verify", "run/results").stdout
+    (estimated,) = (row for row in estimate_of(project)["scans"] if row["name"] == "tibia")
+    files = [file for file in (run / "results/tibia").rglob("*") if file.is_file()]
+    assert estimated["jobs"] == len(list((run / "results/tibia").glob("benchmarks/*.tsv")))
+    assert estimated["files"] == pytest.approx(len(files), rel=0.2)
+    (run / "tibia.isq").touch()
+    assert project.planned() == set()
+    project.change("fdk", window="hann")
+    assert project.planned("run/results/tibia/report.html") == set()
+    with (run / "tibia.isq").open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"xyz")
+    said = project.xrmflow("why", "tibia", "segment", "--settings", "run/config.yaml").stdout
+    assert "run/tibia.isq has changed (import_volume)" in said
 
 
 def test_a_large_raw_file_counts_by_what_it_holds(project):

@@ -159,6 +159,12 @@ def rename_scan_file(root: Path) -> None:
     _edit(root / "run" / "scans.tsv", ("bone.txrm", "other.txrm"))
 
 
+def add_volume(root: Path) -> None:
+    """A row of the table whose source is a volume: planning reads no more of it than its first bytes."""
+    (root / "run" / "tibia.isq").write_bytes(b"CTDATA-HEADER_V1" + bytes(600))
+    table(lambda rows: [*rows, "tibia\ttibia.isq"])(root)
+
+
 def own(scan: str, text: str) -> Callable[[Path], None]:
     """Give a scan settings of its own: a file beside the table, named in a column."""
 
@@ -182,6 +188,7 @@ COMMENT = ("\nimport ", "\n# a comment\n\n\nimport ")
 SETTINGS = [
     Case("ingest.angle_sign", FLATFIELD, {"ingest": {"angle_sign": -1}}),
     Case("ingest.pixel_size_um", FLATFIELD, {"ingest": {"pixel_size_um": 20.0}}),
+    Case("import_volume.slope_per_mm without volumes", NOTHING, {"import_volume": {"slope_per_mm": 2.0}}),
     Case("flatfield.rings", FLATFIELD, {"flatfield": {"rings": "none"}}),
     Case("flatfield.ring_size_px", FLATFIELD, {"flatfield": {"ring_size_px": 13}}),
     Case("align.roll", ALIGN, {"align": {"roll": False}}),
@@ -235,6 +242,7 @@ SETTINGS = [
 # A stage's own file, and a module or a kernel that it reaches.
 CODE = [
     ("stages/ingest.py", FLATFIELD),
+    ("stages/import_volume.py", NOTHING),
     ("stages/flatfield.py", FLATFIELD),
     ("stages/align.py", ALIGN),
     ("stages/cupping.py", CUPPING),
@@ -341,6 +349,11 @@ SCANS = [
         NOTHING,
         act=table(lambda rows: [row.replace("\ttrain\t", "\ttrain-only\t") for row in rows]),
     ),
+    Case(
+        "a volume that is reconstructed already",
+        {"import_volume": 1, "segment": 1, "morphometry": 1} | REPORT | COLLECT,
+        act=add_volume,
+    ),
     Case("a label", COLLECT, act=table(lambda rows: [rows[0], rows[1] + "\tmouse 1", *rows[2:]])),
 ]
 
@@ -362,6 +375,7 @@ OWN = [
     Case("own segment of a scan that is not measured", COLLECT, act=own("pair_low", "segment: {sigma_um: 9.0}")),
     Case("own values that equal the run's", COLLECT,
          act=own("bone", "# as before\nalign: {centre_px: null}\nfdk: {memory_gb: 4, window: ram-lak}\n")),
+    Case("own import_volume of a scan", REPORT | COLLECT, act=own("bone", "import_volume: {slope_per_mm: 2.0}")),
     Case("own settings of a stage that takes no part", REPORT | COLLECT,
          act=own("bone", "iterative: {nonnegative: false}")),
     Case("a key of the run that is a scan's own there", {"segment": 3} | MORPHOMETRY,

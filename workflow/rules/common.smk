@@ -90,6 +90,11 @@ wildcard_constraints:
     part=r"\d+-\d+",
 
 
+def one_of(scans, wanted):
+    """A wildcard constraint: the scans for which `wanted(scan)` holds; nothing at all where there is none."""
+    return "|".join(filter(wanted, scans)) or "(?!)"
+
+
 def kept(path, level):
     """Mark what the settings do not keep: it is deleted once every stage that reads it is done."""
     return path if PLAN.keeps(level) else temp(path)
@@ -116,7 +121,8 @@ def lineage(stage):
 @cache
 def unless_touched(file, scan):
     """A raw file; where it is large, newer than the results, and still what they were made from, its time does not count."""
-    return ancient(file) if is_as_ingested(Path(file), Path(FLATFIELD.format(scan=scan))) else file
+    document = (VOLUME if PLAN.imports(scan) else FLATFIELD).format(scan=scan)
+    return ancient(file) if is_as_ingested(Path(file), Path(document)) else file
 
 
 def source(wildcards):
@@ -150,6 +156,8 @@ def curve(wildcards):
 
 def cupping(wildcards):
     """The correction that a scan gets: its protocol's, or its own where the table of scans names no protocol."""
+    if PLAN.imports(wildcards.scan):
+        return []
     protocol = PLAN.protocol_of(wildcards.scan)
     return expand(PROTOCOL_CUPPING if protocol else CUPPING, scan=wildcards.scan, protocol=protocol)
 
@@ -214,13 +222,15 @@ def durable_results():
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
     wanted += [path for scan in PLAN.pairs for path in best_volume(scan)] * PLAN.trains_sr
     for scan in PLAN.scans:
-        wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP, VOLUME], scan=scan)
-        wanted += expand([CUPPING, CUPPING_SLICES, CUPPING_EQUATIONS], scan=scan)
-        wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
-        wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
+        wanted += expand(VOLUME, scan=scan)
+        if PLAN.reconstructs(scan):
+            wanted += expand([FLATFIELD, VIEWS, GEOMETRY, SWEEP], scan=scan)
+            wanted += expand([CUPPING, CUPPING_SLICES, CUPPING_EQUATIONS], scan=scan)
+            wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
+            wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
+            wanted += expand(SPLITS, scan=scan) * (PLAN.is_measured(scan) and PLAN.has_n2i and PLAN.keeps("standard"))
         if PLAN.is_measured(scan):
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
-            wanted += expand(SPLITS, scan=scan) * (PLAN.has_n2i and PLAN.keeps("standard"))
             wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
     wanted += expand(PROTOCOL_CUPPING, protocol=PLAN.protocols)
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))

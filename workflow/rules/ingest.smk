@@ -1,4 +1,4 @@
-# Vendor file -> raw.zarr
+# Vendor file -> raw.zarr; or volume.zarr, where the file is a volume already
 
 
 rule ingest:
@@ -23,4 +23,30 @@ rule ingest:
         "{wildcards.scan}: reading {input.source}"
     shell:
         "xrmflow ingest --source {input.source:q} --raw {output.raw} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule import_volume:
+    input:
+        source=source,
+    output:
+        volume=VOLUME,
+    log:
+        f"{SCAN}/logs/import_volume.log",
+    benchmark:
+        f"{SCAN}/benchmarks/import_volume.tsv"
+    wildcard_constraints:
+        scan=one_of(PLAN.scans, PLAN.imports),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PLAN.memory_mb("import_volume"),
+        runtime=PLAN.minutes("import_volume"),
+    params:
+        section=section("import_volume"),
+        lineage=lineage("import_volume"),
+    message:
+        "{wildcards.scan}: reading {input.source}"
+    shell:
+        "xrmflow import_volume --source {input.source:q} --volume {output.volume} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

@@ -79,18 +79,18 @@ rule collect:
 
 rule report:
     input:
-        flatfield=FLATFIELD,
-        views=VIEWS,
-        geometry=GEOMETRY,
-        sweep=SWEEP,
+        flatfield=when(FLATFIELD, PLAN.reconstructs),
+        views=when(VIEWS, PLAN.reconstructs),
+        geometry=when(GEOMETRY, PLAN.reconstructs),
+        sweep=when(SWEEP, PLAN.reconstructs),
         cupping=cupping,
-        cupping_slices=CUPPING_SLICES,
+        cupping_slices=when(CUPPING_SLICES, PLAN.reconstructs),
         volumes=measured(STORE),
         bones=measured(BONE),
         tables=measured(TABLE),
         slice_tables=measured(SLICES),
         lacuna_tables=measured(LACUNAE),
-        models=PLAN.cards(N2I_CARD, SR_CARD),
+        models=lambda wildcards: PLAN.cards(wildcards.scan, N2I_CARD, SR_CARD),
         validation=when(VALIDATION, PLAN.is_simulated),
         own_settings=own_settings,
     output:

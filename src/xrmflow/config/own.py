@@ -9,7 +9,10 @@ from xrmflow.errors import SettingsError
 
 # Stages that work on one scan by itself. What scans share (networks, the study, folders) belongs to the run; so does
 # n2i_split, whose number of splits is part of file names and of the network's shape.
-OWN = ("ingest", "flatfield", "align", "cupping", "fdk", "iterative", "segment", "morphometry", "report")
+OWN = (
+    *("ingest", "import_volume", "flatfield", "align", "cupping", "fdk", "iterative"),
+    *("segment", "morphometry", "report"),
+)
 
 
 def own_settings(run: Written, file: Path | str) -> Settings:

@@ -25,7 +25,7 @@ class Scan:
 
     Attributes:
         scan: id, used in every path.
-        source: the raw file.
+        source: the raw file, or a volume that is reconstructed already.
         role: "train" (networks learn from it, and it is measured), "train-only" (they learn from it, and that is all),
             "validation" (their loss is checked on it, and it is measured), "test" (measured only), "reference"
             (high-resolution partner of another scan: reconstructed, not measured).

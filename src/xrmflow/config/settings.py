@@ -10,6 +10,7 @@ from xrmflow.config.cupping import CuppingSection
 from xrmflow.config.cupping_protocol import CuppingProtocolSection
 from xrmflow.config.fdk import FdkSection
 from xrmflow.config.flatfield import FlatfieldSection
+from xrmflow.config.import_volume import ImportVolumeSection
 from xrmflow.config.ingest import IngestSection
 from xrmflow.config.iterative import IterativeSection
 from xrmflow.config.jobs import JobsSection
@@ -62,6 +63,7 @@ class Settings(Section):
     jobs: JobsSection = JobsSection()
 
     ingest: IngestSection = IngestSection()
+    import_volume: ImportVolumeSection = ImportVolumeSection()
     flatfield: FlatfieldSection = FlatfieldSection()
     align: AlignSection = AlignSection()
     cupping: CuppingSection = CuppingSection()

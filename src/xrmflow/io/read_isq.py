@@ -20,6 +20,7 @@ thickness also recorded is rounded.
 """
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ import numpy as np
 from xrmflow.errors import RawFileError
 from xrmflow.io.raw_scan import Note
 from xrmflow.io.raw_volume import RawVolume
+from xrmflow.io.volume_kind import SCANCO
 
-MAGIC = b"CTDATA-HEADER_V1"
 BLOCK = 512
 MOST_VOXELS = 1 << 16
 MOST_BLOCKS = 1 << 12
@@ -37,6 +38,19 @@ CUBIC = 2e-3
 UM_PER_MM, MM_PER_CM = 1000.0, 10.0
 SHORT = 3
 LISTED, ENTRY = 4, 128
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    """Voxels, mapped for each read alone: what stays mapped counts as memory of the process, up to the whole file."""
+
+    path: Path
+    begin: int
+    shape: tuple[int, int, int]
+    dtype: str = "<i2"
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        return np.array(np.memmap(self.path, self.dtype, "r", offset=self.begin, shape=self.shape)[part])
 
 
 def read_isq(path: Path) -> RawVolume:
@@ -53,8 +67,8 @@ def read_isq(path: Path) -> RawVolume:
         size = path.stat().st_size
     except OSError as error:
         raise RawFileError(f"{path}: cannot be read ({error.strerror})") from None
-    if not head.startswith(MAGIC) or len(head) < BLOCK:
-        raise RawFileError(f"{path}: expected a Scanco volume ({MAGIC.decode()} and {BLOCK} bytes), got another file")
+    if not head.startswith(SCANCO) or len(head) < BLOCK:
+        raise RawFileError(f"{path}: expected a Scanco volume ({SCANCO.decode()} and {BLOCK} bytes), got another file")
     shape, voxel_mm = _shape_and_voxel(path, head)
     scaling = _number(head, 88)
     if scaling < 1:
@@ -71,7 +85,7 @@ def read_isq(path: Path) -> RawVolume:
     return RawVolume(
         format="isq",
         source=path,
-        data=np.memmap(path, "<i2", "r", offset=begin, shape=shape),
+        data=_Voxels(path, begin, shape),
         voxel_mm=voxel_mm,
         slope=1 / (scaling * MM_PER_CM),
         metadata=_metadata(head, scaling, notes),

@@ -117,7 +117,7 @@ def _check_kind(box: Container, notes: list[Note]) -> None:
     if box.integer("ImageInfo/AcquisitionMode") == RECONSTRUCTED:
         raise RawFileError(
             f"{box.path}: a reconstructed volume (.txm), not a raw scan; give the .txrm it was made from, "
-            "or make a store of it with `xrmflow load`"
+            "or call it .txm: a row of scans.tsv may be a volume (see also `xrmflow load`)"
         )
     version = box.number("Version")
     if version not in (None, 3.0, 5.0):

@@ -12,12 +12,12 @@ from xrmflow.io.hdf5 import faults_in_words, lookup, open_hdf5
 from xrmflow.io.nominal import beside
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.read_dataexchange import read_dataexchange
-from xrmflow.io.read_isq import MAGIC as SCANCO
 from xrmflow.io.read_nexus import read_nexus
 from xrmflow.io.read_nikon import read_nikon
 from xrmflow.io.read_skyscan import read_skyscan
 from xrmflow.io.read_tiff import read_tiff
 from xrmflow.io.read_txrm import read_txrm
+from xrmflow.io.volume_kind import SCANCO
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NIKON = re.compile(rb"^\s*\[XTekCT\]", re.IGNORECASE | re.MULTILINE)
@@ -70,7 +70,9 @@ def sniff(path: Path) -> str:
     if head[:4] in TIFF:
         return "tiff"
     if head.startswith(SCANCO):
-        raise RawFileError(f"{path}: a reconstructed volume (Scanco ISQ), not a raw scan; see `xrmflow load`")
+        raise RawFileError(
+            f"{path}: a reconstructed volume (Scanco ISQ), not a raw scan; name it in scans.tsv, or see `xrmflow load`"
+        )
     if h5py.is_hdf5(path):
         return _sniff_hdf5(path)
     if NIKON.search(head):

@@ -29,6 +29,9 @@ BODY = """
 #   angles_last_deg: null
 #   reference_file: null
 
+# import_volume:
+#   slope_per_mm: null
+
 # flatfield:
 #   missing_flat: error
 #   missing_dark: zero

@@ -32,6 +32,7 @@ FILES_OF_STUDY = 6
 # The store that a stage writes; `segment` writes the masks of a volume.
 STORES = {
     "ingest": "raw",
+    "import_volume": "volume",
     "flatfield": "projections",
     "fdk": "volume",
     "iterative": "iterative",
@@ -165,7 +166,9 @@ def scan_footprints(plan: Plan, scan: str, jobs: Iterable[Step] | None = None) -
     factor = superres_factor(plan.settings) if "superres" in made else 1
     every = store_footprints(size, splits=plan.settings.n2i_split.splits, factor=factor)
     found = {name: every[name] for name in made if name is not None}
-    return found | {"others": beside_stores(size, plan.measured(scan), jobs=_number(jobs, plan), factor=factor)}
+    imported, number = plan.imports(scan), _number(jobs, plan)
+    others = beside_stores(size, plan.measured(scan), jobs=number, factor=factor, imported=imported)
+    return found | {"others": others}
 
 
 def kept_and_passing(plan: Plan, stores: dict[str, Footprint]) -> tuple[Footprint, Footprint]:

@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 FILES_OF_STORE, BYTES_OF_STORE, BYTES_OF_FILE = 4, 3000, 120
 # Files beside the stores: records, pictures and the report, tables of each volume, each with its checksum; log and
 # benchmark file of each job.
-FILES_OF_SCAN, FILES_OF_VOLUME, FILES_OF_JOB = 18, 6, 2
+FILES_OF_SCAN, FILES_OF_REPORT, FILES_OF_VOLUME, FILES_OF_JOB = 18, 2, 6, 2
 MONTAGE_PX = 256
 
 
@@ -124,7 +124,9 @@ def _mixed(size: int, chunk: int) -> int:
     return min(inside, chunk - inside)
 
 
-def beside_stores(size: ScanSize, volumes: Collection[str], *, jobs: int, factor: int = 1) -> Footprint:
+def beside_stores(
+    size: ScanSize, volumes: Collection[str], *, jobs: int, factor: int = 1, imported: bool = False
+) -> Footprint:
     """Records, pictures, tables and the report of a scan.
 
     Args:
@@ -132,12 +134,12 @@ def beside_stores(size: ScanSize, volumes: Collection[str], *, jobs: int, factor
         volumes: names of those that are measured.
         jobs: how many work on the scan.
         factor: how many times finer the super-resolved volume is.
+        imported: whether it came as a volume: then there are no records and pictures of what is done before.
     """
     across = max(size.shape[1:])
     slices = sum((across * (factor if name == "superres" else 1)) ** 2 for name in volumes)
     pictures = 55 * min(size.cols, MONTAGE_PX) ** 2 + 7.5 * size.cols**2 + 6.6 * size.cols * (size.views + size.rows)
     tables = 30e3 * len(volumes)
     report = (0.3e6 + 15 * slices) if volumes else 0.0
-    return Footprint(
-        50e3 + pictures + tables + report, FILES_OF_SCAN + FILES_OF_VOLUME * len(volumes) + FILES_OF_JOB * jobs
-    )
+    records = Footprint(0.0, FILES_OF_REPORT) if imported else Footprint(50e3 + pictures, FILES_OF_SCAN)
+    return records + Footprint(tables + report, FILES_OF_VOLUME * len(volumes) + FILES_OF_JOB * jobs)

@@ -12,6 +12,7 @@ from xrmflow.io.manifest import write_durably
 from xrmflow.io.nominal import nominal_acquisition
 from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.sniff import open_raw
+from xrmflow.io.volume_kind import volume_kind
 from xrmflow.manage.config_text import config_text
 
 SETTINGS, TABLE = "config.yaml", "scans.tsv"
@@ -22,26 +23,28 @@ TRAINING_SCANS = 4
 
 @dataclass(frozen=True)
 class Found:
-    """A raw scan that goes into the table.
+    """A raw scan, or a volume that is reconstructed already, that goes into the table.
 
     Attributes:
         scan: its id.
         source: the file or folder.
         truth: folder with the known answer of a simulated scan, or None.
         needs: what it lacks and which setting mends it, one line each.
+        is_volume: whether it is reconstructed already.
     """
 
     scan: str
     source: Path
     truth: Path | None
     needs: tuple[str, ...]
+    is_volume: bool = False
 
 
 def run(files: list[Path], *, folder: Path = Path(".")) -> str:
-    """Write config.yaml and scans.tsv for some raw scans.
+    """Write config.yaml and scans.tsv for some raw scans, or volumes that are reconstructed already.
 
     Args:
-        files: raw scans, or folders of them.
+        files: raw scans or volumes, or folders of them.
         folder: where to write the two files.
     """
     return init(files, folder)
@@ -81,9 +84,10 @@ def table_text(scans: list[Found], folder: Path) -> str:
         "# settings: file with what is different for this scan alone, such as  align: {centre_px: 511.3}",
         "\t".join(COLUMNS),
     ]
-    for number, scan in enumerate(scans):
+    training = [scan.scan for scan in scans if not scan.is_volume][:TRAINING_SCANS]
+    for scan in scans:
         truth = "" if scan.truth is None else _relative(scan.truth, folder)
-        role = "train" if number < TRAINING_SCANS else "test"
+        role = "train" if scan.scan in training else "test"
         lines.append("\t".join((scan.scan, _relative(scan.source, folder), role, "", truth)))
     return "\n".join(lines) + "\n"
 
@@ -110,6 +114,9 @@ def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, .
     for path in sorted(
         file for file in folder.iterdir() if file.is_file() and file.suffix.lower() not in (".tif", ".tiff")
     ):
+        if volume_kind(path):
+            found.append((path, _examine(path)))
+            continue
         try:
             with open_raw(path) as scan:
                 if scan.views > 1:
@@ -122,6 +129,9 @@ def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, .
 
 
 def _examine(path: Path) -> tuple[str, ...]:
+    if kind := volume_kind(path):
+        lacks = "no unit of its grey values: set import_volume.slope_per_mm (and intercept_per_mm)"
+        return (lacks,) if kind == "txm" else ()
     with open_raw(path) as scan:
         return _needs(scan)
 
@@ -152,7 +162,9 @@ def _with_ids(found: list[tuple[Path, tuple[str, ...]]]) -> list[Found]:
             number += 1
         taken.add(candidate)
         truth = path.with_name(f"{path.stem}.truth")
-        scans.append(Found(candidate, path, truth if truth.is_dir() else None, needs[path]))
+        is_volume = bool(volume_kind(path))
+        known = truth if truth.is_dir() and not is_volume else None
+        scans.append(Found(candidate, path, known, needs[path], is_volume))
     return scans
 
 

@@ -21,6 +21,8 @@ def planned_jobs(plan: "Plan") -> list[Step]:
 
 def _stages(plan: "Plan", scan: str) -> list[str]:
     """Stages that run once for a scan."""
+    if plan.imports(scan):
+        return ["import_volume", *["report"] * plan.is_measured(scan)]
     measured, denoised = plan.is_measured(scan), _is_denoised(plan, scan)
     wanted = {
         "ingest": True,

@@ -120,8 +120,9 @@ class Parts:
     # for the rules -----------------------------------------------------------------------------------------------
 
     def scans(self, stage: str, *, cut: bool) -> str:
-        """Pattern of the scans on which a stage works in parts, or does not."""
-        chosen = [scan for scan in self._plan.scans if bool(self.of(stage, scan)) == cut]
+        """Pattern of the scans on which a stage works in parts, or does not; volumes that are imported are neither."""
+        scans = filter(self._plan.reconstructs, self._plan.scans)
+        chosen = [scan for scan in scans if bool(self.of(stage, scan)) == cut]
         return "|".join(chosen) or "(?!)"
 
     def memory_mb(self, stage: str) -> Callable[..., int]:

@@ -18,6 +18,7 @@ from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
 from xrmflow.io import sums
+from xrmflow.io.volume_kind import volume_kind
 from xrmflow.manage import failures, records, resources, runs
 from xrmflow.manage.clean import forget_parts, sweep
 from xrmflow.manage.failures import Ended
@@ -116,9 +117,9 @@ class Plan:
         """Protocol -> ids of the scans that share its beam-hardening correction: not those with another or none."""
         found: dict[str, list[str]] = {}
         if self.settings.cupping_protocol.scope != "scan":
-            for scan in self.scans.values():
-                if scan.protocol and self.settings_of(scan.scan).cupping.method == "homogeneity":
-                    found.setdefault(scan.protocol, []).append(scan.scan)
+            for name in filter(self.reconstructs, self.scans):
+                if self.scans[name].protocol and self.settings_of(name).cupping.method == "homogeneity":
+                    found.setdefault(self.scans[name].protocol, []).append(name)
         return found
 
     def protocol_of(self, scan: str) -> str:
@@ -131,6 +132,18 @@ class Plan:
     def with_role(self, *roles: str) -> list[str]:
         """Ids of the scans with one of the roles."""
         return [scan.scan for scan in self.scans.values() if scan.role in roles]
+
+    @cached_property
+    def _imported(self) -> frozenset[str]:
+        return frozenset(name for name, scan in self.scans.items() if volume_kind(Path(scan.source)))
+
+    def imports(self, scan: str) -> bool:
+        """Whether a scan comes as a volume that is reconstructed already."""
+        return scan in self._imported
+
+    def reconstructs(self, scan: str) -> bool:
+        """Whether a scan comes as raw frames."""
+        return not self.imports(scan)
 
     def is_measured(self, scan: str) -> bool:
         """Whether a scan gets a report: all but those that only networks learn from."""
@@ -156,11 +169,14 @@ class Plan:
         """The volumes of a scan that are measured."""
         if not self.is_measured(scan):
             return []
-        possible = {"volume": True, "iterative": True, "denoised": self.has_n2i, "superres": self.has_sr}
+        raw = self.reconstructs(scan)
+        possible = {"volume": True, "iterative": raw, "denoised": raw and self.has_n2i, "superres": raw and self.has_sr}
         return [name for name in self.settings.measure if possible[name]]
 
-    def cards(self, n2i: str, sr: str) -> list[str]:
-        """Model cards for the report: of the networks trained in this run, and those beside weights trained earlier."""
+    def cards(self, scan: str, n2i: str, sr: str) -> list[str]:
+        """Model cards for a report: of the networks trained in this run, and those beside weights trained earlier."""
+        if self.imports(scan):
+            return []
         wanted = {"n2i": bool({"denoised", "superres"} & set(self.settings.measure))}
         wanted["sr"] = "superres" in self.settings.measure
         weights = {"n2i": self.settings.trained_n2i, "sr": self.settings.trained_sr}
@@ -338,11 +354,26 @@ class Plan:
         for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)}:
             if curve and not Path(curve).is_file():
                 raise SettingsError(f"cupping.curve: no such file {curve}")
+        for scan in self._imported:
+            self._check_imported(self.scans[scan])
         for protocol, scans in self.protocols.items():
             degrees = {scan: self.settings_of(scan).cupping.degree for scan in scans}
             if len(set(degrees.values())) > 1:
                 got = ", ".join(f"{degree} ({scan})" for scan, degree in degrees.items())
                 raise SettingsError(f"cupping.degree: expected one for all scans of protocol {protocol}, got {got}")
+
+    def _check_imported(self, scan: Scan) -> None:
+        """A volume without its raw frames is measured, and that is all."""
+        place = f"{self.table}: scan {scan.scan}: its source is a reconstructed volume"
+        partners = [low for low, high in self.pairs.items() if high == scan.scan]
+        wrong = {"role": scan.role if scan.role != "test" else "", "pair": scan.pair, "truth": scan.truth}
+        wrong["partner"] = ", ".join(partners)
+        for column, got in wrong.items():
+            if got:
+                wanted = "test" if column == "role" else "none"
+                raise SettingsError(f"{place}; {column}: expected {wanted}, got {got}")
+        if "volume" not in self.settings.measure:
+            raise SettingsError(f"{place}, and measure does not name volume; add it")
 
 
 def read_plan(file: Path) -> Plan:

@@ -36,7 +36,7 @@ CENTRE_SLICES, CENTRE_COLS = 150, 768
 COMPARED_SLICES = 22
 # What one update of the default network takes: 8 patches of 64 x 64 pixels, 16 features.
 UPDATE_S, UPDATE_PIXELS, DEFAULT_FEATURES = 0.024, 8 * 64**2, 16
-BLOCK_VIEWS = 32
+BLOCK_VIEWS, BLOCK_SLICES = 32, 64
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Job:
         return float(min(self.views, BLOCK_VIEWS)) * self.rows * self.cols
 
     @property
+    def block_voxels(self) -> float:
+        """Of the slices that are copied together."""
+        return min(self.voxels, float(BLOCK_SLICES) * self.side**2)
+
+    @property
     def shown_pixels(self) -> float:
         """Of a slice of every volume that is measured."""
         return float(self.side) ** 2 * (self.volumes + max(0, self.refined**2 - 1))
@@ -163,6 +168,7 @@ class Cost:
 # side. Memory of `iterative` is that of tv, the largest.
 COSTS: dict[str, Cost] = {
     "ingest": Cost(95, ("block_pixels", 6), ("raw_bytes", 1 / 80e6), base_s=0.3),  # the disk decides the time
+    "import_volume": Cost(90, ("block_voxels", 22), ("voxels", 0.06e-6), base_s=0.3),
     "flatfield": Cost(300, ("pixels", 115), ("pixels", 0.3e-6), base_s=1.8, threads=8),
     "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
     "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError
 from xrmflow.io.manifest import write_durably
+from xrmflow.io.volume_kind import volume_kind
 
 if TYPE_CHECKING:
     from xrmflow.geometry.acquisition import Acquisition
@@ -29,7 +30,7 @@ class ScanSize:
     """Sizes of one scan.
 
     Attributes:
-        views, rows, cols: of the projections.
+        views, rows, cols: of the projections; 1 each of a volume that is imported.
         bytes_per_pixel: of the raw frames.
         shape: voxels (z, y, x) of the reconstruction.
     """
@@ -57,8 +58,13 @@ def measured_size(source: Path, settings: Settings) -> ScanSize | None:
 
     from xrmflow.io.nominal import nominal_acquisition
     from xrmflow.io.sniff import open_raw
+    from xrmflow.io.volume_files import open_volume_file
 
     try:
+        if kind := volume_kind(source):
+            # The shape does not depend on what grey values mean.
+            with open_volume_file(source, slope=None if kind == "isq" else 1.0) as volume:
+                return ScanSize(1, 1, 1, np.dtype(volume.data.dtype).itemsize, volume.grid.shape)
         with open_raw(source, settings.ingest) as scan:
             acquisition, _ = nominal_acquisition(scan, settings.ingest)
             bytes_per_pixel = np.dtype(scan.projections.dtype).itemsize

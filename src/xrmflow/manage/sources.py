@@ -6,11 +6,13 @@ only that text.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from xrmflow.config.ingest import IngestSection
 from xrmflow.errors import RawFileError, StoreError
 from xrmflow.io import checksums
 from xrmflow.io.documents import read_document
+from xrmflow.io.manifest import MANIFEST, read_manifest
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 # What begins a section of the text that describes a scan (Nikon, SkyScan).
@@ -84,14 +86,20 @@ def is_as_ingested(file: Path, document: Path) -> bool:
 
     Args:
         file: the raw file, or one it is read with.
-        document: the scan's flatfield.json, which says what was ingested.
+        document: the scan's flatfield.json, which says what was ingested, or the manifest of its imported volume.
     """
     try:
         made, seen = document.stat().st_mtime_ns, file.stat()
         if not file.is_file() or seen.st_size < checksums.LARGE_BYTES or seen.st_mtime_ns <= made:
             return False
-        files = read_document(document, kind="flatfield")["raw"]["source_files"]
-        wanted = {known["sha256"] for known in files if Path(known["name"]).name == file.name}
+        wanted = {known["sha256"] for known in _source_files(document) if Path(known["name"]).name == file.name}
         return checksums.sha256(file) in wanted
     except (OSError, StoreError, KeyError, TypeError):
         return False
+
+
+def _source_files(document: Path) -> list[dict[str, Any]]:
+    """Name and checksum of the files that a scan, or an imported volume, was read from."""
+    if document.name == MANIFEST:
+        return read_manifest(document)["loaded"]["source_files"]
+    return read_document(document, kind="flatfield")["raw"]["source_files"]

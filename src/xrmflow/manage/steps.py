@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # In the order of the data.
 STAGES = (
-    *("ingest", "flatfield", "align", "cupping", "cupping_protocol", "fdk", "iterative"),
+    *("ingest", "import_volume", "flatfield", "align", "cupping", "cupping_protocol", "fdk", "iterative"),
     *("n2i_split", "n2i_train", "n2i_apply", "sr_train", "sr_apply"),
     *("segment", "morphometry", "validate", "collect", "report"),
 )
@@ -89,8 +89,8 @@ def _sr_apply(plan: "Plan", step: Step) -> dict[str, Step]:
     return _by_stage([_best(plan, step.scan), *[Step("sr_train")] * plan.trains_sr])
 
 
-def _segment(_: "Plan", step: Step) -> dict[str, Step]:
-    return _by_stage([Step(WRITERS[step.volume], step.scan)])
+def _segment(plan: "Plan", step: Step) -> dict[str, Step]:
+    return _by_stage([_volume(plan, step.scan) if step.volume == "volume" else Step(WRITERS[step.volume], step.scan)])
 
 
 def _validate(plan: "Plan", step: Step) -> dict[str, Step]:
@@ -99,7 +99,7 @@ def _validate(plan: "Plan", step: Step) -> dict[str, Step]:
 
 def _report(plan: "Plan", step: Step) -> dict[str, Step]:
     compared = [Step("validate", step.scan)] * plan.is_simulated(step.scan)
-    return _by_stage([Step("fdk", step.scan), *compared]) | _measurements(plan, step.scan)
+    return _by_stage([_volume(plan, step.scan), *compared]) | _measurements(plan, step.scan)
 
 
 def _collect(plan: "Plan", _: Step) -> dict[str, Step]:
@@ -118,6 +118,11 @@ _READS: dict[str, Callable[["Plan", Step], dict[str, Step]]] = {
     "collect": _collect,
     "report": _report,
 }
+
+
+def _volume(plan: "Plan", scan: str) -> Step:
+    """What writes a scan's volume."""
+    return Step("import_volume" if plan.imports(scan) else "fdk", scan)
 
 
 def _best(plan: "Plan", scan: str) -> Step:

@@ -26,7 +26,7 @@ def checks(results: Results, params: ReportSection) -> list[Check]:
         _own_settings(results),
         _notes(results),
         *_corrections(results.corrections),
-        _trusted("Centre of rotation", results.geometry.get("fit") or {}),
+        None if results.imported else _trusted("Centre of rotation", results.geometry.get("fit") or {}),
         _cupping(results.cupping),
         _density(results),
         _thickness(results),

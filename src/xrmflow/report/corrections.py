@@ -147,7 +147,7 @@ def network(name: str, title: str, volume: str, results: Results) -> list[Block]
 
 def _radiographs(results: Results, params: ReportSection) -> list[Picture]:
     """The view before and after; a detector of a few rows shows nothing in one view."""
-    if results.acquisition.rows < FEW_ROWS:
+    if results.acquisition is None or results.acquisition.rows < FEW_ROWS:
         return []
     view = (results.flatfield.get("views") or {}).get("view")
     recorded = str(results.raw.get("already", "counts")).replace("_", " ")

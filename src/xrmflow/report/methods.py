@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xrmflow.config.report import ReportSection
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.report.numbers import number
 from xrmflow.report.results import Results, display_name
 
@@ -35,9 +36,9 @@ ITERATIVE = {"tv": "total variation", "os-sart": "OS-SART", "sirt": "SIRT", "cgl
 MAIN_METRICS = ("BV/TV", "Tb.Th", "Tb.Sp", "Tb.N", "Ct.Th", "TMD", "Lc.N")
 SIGMAS = {"sigma_um": "µm", "sigma_voxels": "voxels"}
 PARAGRAPH = (
-    "Sample: {0[Sample]}. Scans were taken in a {beam} beam (medium: {0[Scanning medium]}; tube potential: "
+    "Sample: {0[Sample]}. Scans were taken{beam} (medium: {0[Scanning medium]}; tube potential: "
     "{0[Tube potential]}; tube current: {0[Tube current]}; filter: {0[X-ray filter]}; exposure: {0[Exposure]}) with "
-    "{0[Projections]}; voxel size {0[Voxel size]}. Volumes were reconstructed with xrmflow {version} "
+    "{0[Projections]}; voxel size {0[Voxel size]}. Volumes were {reconstructed} "
     "({0[Reconstruction]}; beam hardening: {0[Beam hardening]}). Image filter before segmentation: {0[Image filter]}; "
     "segmentation: {0[Segmentation and threshold]}; density calibration: {0[Density calibration]}. Volume of interest: "
     "{0[Volume of interest: place]}, size {0[Volume of interest: size]}; trabecular and cortical bone delineated: "
@@ -48,7 +49,7 @@ PARAGRAPH = (
 
 def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
     """The items a bone study must report, each with its value or "not stated"."""
-    acquisition, metadata = results.acquisition, results.raw.get("metadata", {})
+    metadata = results.raw.get("metadata", {})
     items = [
         ("Sample", params.sample_description),
         ("Scanning medium", params.medium),
@@ -57,10 +58,10 @@ def checklist(results: Results, params: ReportSection) -> list[tuple[str, str]]:
         ("Tube current", _metadata(metadata, "current")),
         ("X-ray filter", params.tube_filter or _metadata(metadata, "filter")),
         ("Exposure", _exposure(results.raw.get("exposure_s"))),
-        ("Projections", f"{acquisition.views} views over {number(_range_deg(acquisition.angles_deg), 4)}°"),
+        ("Projections", _projections(results.acquisition)),
         ("Voxel size", _voxel(results)),
-        ("Reconstruction", ", ".join(filter(None, (*_before(results.flatfield), _reconstruction(results))))),
-        ("Beam hardening", _hardening(results.cupping)),
+        ("Reconstruction", _elsewhere(results) or _here(results)),
+        ("Beam hardening", "" if results.imported else _hardening(results.cupping)),
         ("Image filter", _segment(results, _filter)),
         ("Segmentation and threshold", _segment(results, _threshold)),
         ("Density calibration", _density(results)),
@@ -76,7 +77,9 @@ def paragraph(results: Results, params: ReportSection, *, version: str) -> str:
     """A paragraph for a paper, made of the checklist; gaps stay visible as "not stated"."""
     known = dict(checklist(results, params))
     volumes = ", ".join(display_name(name) for name in results.metrics) or "none"
-    return PARAGRAPH.format(known, beam=results.acquisition.beam, version=version, volumes=volumes)
+    beam = f" in a {results.acquisition.beam} beam" if results.acquisition else ""
+    reconstructed = f"{'imported' if results.imported else 'reconstructed'} with xrmflow {version}"
+    return PARAGRAPH.format(known, beam=beam, reconstructed=reconstructed, volumes=volumes)
 
 
 def _metadata(metadata: Mapping[str, Any], *words: str) -> str:
@@ -95,6 +98,10 @@ def named(name: str, value: str) -> tuple[str, str]:
     return (name.replace("_", " "), value) if unit is None else (stem.replace("_", " "), f"{value} {unit}")
 
 
+def _projections(acquisition: Acquisition | None) -> str:
+    return f"{acquisition.views} views over {number(_range_deg(acquisition.angles_deg), 4)}°" if acquisition else ""
+
+
 def _range_deg(angles: tuple[float, ...]) -> float:
     """Covered range: the span of the angles plus one step."""
     span = max(angles) - min(angles)
@@ -109,7 +116,8 @@ def _voxel(results: Results) -> str:
     if not results.calibrated:
         return "uncalibrated (lengths in voxels)"
     sizes = {name: volume.grid.voxel_mm * 1000 for name, volume in results.volumes.items()}
-    sizes = sizes or {"detector": results.acquisition.voxel_mm * 1000}
+    if not sizes and results.acquisition:
+        sizes = {"detector": results.acquisition.voxel_mm * 1000}
     if len({round(size, 6) for size in sizes.values()}) == 1:
         return f"{number(next(iter(sizes.values())))} µm"
     return ", ".join(f"{number(size)} µm ({display_name(name)})" for name, size in sizes.items())
@@ -131,8 +139,18 @@ def _before(document: Mapping[str, Any]) -> list[str]:
     return steps
 
 
+def _here(results: Results) -> str:
+    """What was done to projections and volumes."""
+    return ", ".join(filter(None, (*_before(results.flatfield), _reconstruction(results))))
+
+
+def _elsewhere(results: Results) -> str:
+    """Of an imported volume."""
+    return f"reconstructed by another program, .{results.imported['format']}" if results.imported else ""
+
+
 def _reconstruction(results: Results) -> str:
-    if not results.volumes:
+    if not results.volumes or results.acquisition is None:
         return ""
     settings = settings_of(next(iter(results.volumes.values())).record)
     window = settings.get("window")

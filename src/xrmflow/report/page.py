@@ -17,6 +17,8 @@ from xrmflow.report.results import Results
 from xrmflow.report.volumes import Shown
 
 TEMPLATES = Path(__file__).parent / "templates"
+OF_RAW_FRAMES = ("detector", "centre", "cupping", "networks")
+"""What a volume that was reconstructed elsewhere has nothing to say about."""
 SMALLER, LEAST_PX = 0.95, 160
 """Pictures of a page that is too large shrink by this beyond what their area asks for, down to this edge (pixels)."""
 
@@ -68,7 +70,7 @@ def _sections(
     results: Results, shown: list[Shown], params: ReportSection, summary: Checks, version: str
 ) -> list[Section]:
     window = volumes.common_window(shown, params) if shown else (0.0, 1.0)
-    return [
+    sections = [
         Section("summary", "Summary", [summary]),
         Section("slices", "Slices", _pictures(shown, window, params)),
         Section("numbers", "Numbers", bone.metrics(results, params)),
@@ -87,6 +89,7 @@ def _sections(
         Section("provenance", "Provenance", record.provenance(results)),
         Section("glossary", "Glossary", [_glossary(results)]),
     ]
+    return [section for section in sections if not (results.imported and section.id in OF_RAW_FRAMES)]
 
 
 def _pictures(shown: list[Shown], grey_window: tuple[float, float], params: ReportSection) -> list[Block]:

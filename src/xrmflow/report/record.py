@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.report.blocks import Block, Cell, Facts, NotRun, State, Table
 from xrmflow.report.checks import notes
 from xrmflow.report.methods import named, settings_of
@@ -24,8 +25,12 @@ def remarks(results: Results) -> list[Block]:
 
 
 def acquisition(results: Results) -> list[Block]:
-    """How the scan was taken, as the raw file and the settings say."""
+    """How the scan was taken, as the raw file and the settings say; of an imported volume, what its file says."""
+    if results.imported:
+        return [Facts("Volume", _volume(results))]
     a, source = results.acquisition, results.raw
+    if a is None:
+        return [NotRun("Acquisition", "no record of how the scan was taken was given")]
     frames = results.flatfield.get("frames") or {}
     length = "mm" if a.calibrated else "px (uncalibrated)"
     items = [
@@ -36,10 +41,10 @@ def acquisition(results: Results) -> list[Block]:
         ("angles", f"{number(min(a.angles_deg), 6)}° to {number(max(a.angles_deg), 6)}°"),
         ("detector", f"{a.rows} rows × {a.cols} columns"),
         ("pixel pitch", f"{number(a.pixel_mm)} {length}"),
-        *_cone(results),
+        *_cone(a),
         ("voxel at the axis", f"{number(a.voxel_mm * 1000)} µm" if a.calibrated else "not known (uncalibrated)"),
         ("nominal centre", f"{number(a.centre_px, 6)} px"),
-        ("recorded shifts", _shifts(results)),
+        ("recorded shifts", _shifts(a)),
         ("flats, darks", ", ".join(f"{frames.get(name, 0)} {name}" for name in ("flats", "darks"))),
         ("recorded as", str(source.get("already", "counts")).replace("_", " ")),
     ]
@@ -97,8 +102,21 @@ def provenance(results: Results) -> list[Block]:
     ]
 
 
-def _cone(results: Results) -> list[tuple[str, str]]:
-    a = results.acquisition
+def _volume(results: Results) -> list[tuple[str, str]]:
+    """Of an imported volume: file, grid, and what attenuation was made from."""
+    source, grid = results.imported, next(iter(results.volumes.values())).grid
+    items = [
+        ("source file", str(source.get("source_file", "not stated"))),
+        ("format", str(source.get("format", "not stated"))),
+        ("reconstructed", "elsewhere; imported as it is"),
+        ("voxels", " × ".join(str(n) for n in reversed(grid.shape)) + " (x × y × z)"),
+        ("voxel size", f"{number(grid.voxel_mm * 1000)} µm"),
+        ("attenuation per mm", f"{source.get('slope_per_mm')} × grey + {source.get('intercept_per_mm')}"),
+    ]
+    return items + [named(name, _words(value)) for name, value in source.get("metadata", {}).items()]
+
+
+def _cone(a: Acquisition) -> list[tuple[str, str]]:
     if a.beam == "parallel":
         return []
     unit = "mm" if a.calibrated else "px"
@@ -109,8 +127,8 @@ def _cone(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _shifts(results: Results) -> str:
-    shifts = results.acquisition.shifts_px
+def _shifts(a: Acquisition) -> str:
+    shifts = a.shifts_px
     if not shifts.any():
         return "none"
     low, high = shifts.min(axis=0), shifts.max(axis=0)

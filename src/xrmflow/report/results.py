@@ -34,7 +34,8 @@ class Results:
 
     Attributes:
         scan: the scan's id.
-        flatfield, geometry, cupping: documents; the first also tells how the scan was taken.
+        flatfield, geometry, cupping: documents; the first also tells how the scan was taken. Empty for a volume that
+            was imported.
         views, sweep, cupping_slices: pictures of the correction and of the two calibrations, arrays by name.
         volumes, bones: stores by volume name.
         metrics, slices, lacunae: rows of the tables by volume name, every field as written.
@@ -44,8 +45,8 @@ class Results:
     """
 
     scan: str
-    flatfield: dict[str, Any]
-    geometry: dict[str, Any]
+    flatfield: dict[str, Any] = field(default_factory=dict)
+    geometry: dict[str, Any] = field(default_factory=dict)
     views: dict[str, np.ndarray] = field(default_factory=dict)
     sweep: dict[str, np.ndarray] = field(default_factory=dict)
     cupping: dict[str, Any] | None = None
@@ -61,14 +62,19 @@ class Results:
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def acquisition(self) -> Acquisition:
-        """The geometry the scan was taken in, as read from the raw file and the settings."""
-        return Acquisition.from_dict(self.flatfield["acquisition"])
+    def acquisition(self) -> Acquisition | None:
+        """The geometry the scan was taken in, as read from the raw file and the settings; None for imported volumes."""
+        return Acquisition.from_dict(self.flatfield["acquisition"]) if self.flatfield else None
+
+    @property
+    def imported(self) -> dict[str, Any]:
+        """What the file said of a volume that was reconstructed elsewhere; empty for scans."""
+        return next((volume.record["loaded"] for volume in self.volumes.values() if "loaded" in volume.record), {})
 
     @property
     def raw(self) -> dict[str, Any]:
-        """What the raw file said: format, source, metadata, exposures, notes."""
-        return self.flatfield.get("raw") or {}
+        """What the raw file, or that of an imported volume, said: format, source, metadata, notes."""
+        return self.flatfield.get("raw") or self.imported
 
     @property
     def corrections(self) -> dict[str, Any]:
@@ -80,7 +86,7 @@ class Results:
         """Whether lengths are known: every volume has a voxel size, or, without volumes, the acquisition has."""
         if self.volumes:
             return all(volume.calibrated for volume in self.volumes.values())
-        return self.acquisition.calibrated
+        return self.acquisition is not None and self.acquisition.calibrated
 
     @property
     def simulated(self) -> bool:
@@ -91,12 +97,14 @@ class Results:
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
         """The record of each store and document by its name, in the order of the workflow."""
-        found: dict[str, dict[str, Any] | None] = {
-            "raw": {"raw": self.raw, "provenance": self.flatfield.get("raw_provenance", {})},
-            "projections": {"flatfield": self.corrections, "provenance": self.flatfield.get("provenance", {})},
-            "geometry": self.geometry,
-            "cupping": self.cupping,
-        }
+        found: dict[str, dict[str, Any] | None] = {}
+        if self.flatfield:
+            found["raw"] = {"raw": self.raw, "provenance": self.flatfield.get("raw_provenance", {})}
+            found["projections"] = {
+                "flatfield": self.corrections,
+                "provenance": self.flatfield.get("provenance", {}),
+            }
+        found |= {"geometry": self.geometry or None, "cupping": self.cupping}
         found |= {name: volume.record for name, volume in self.volumes.items()}
         found |= {f"bone/{name}": volume.record for name, volume in self.bones.items()}
         found |= {f"model {name}": card for name, card in self.models.items()}
@@ -106,8 +114,8 @@ class Results:
 def open_results(
     *,
     scan: str,
-    flatfield: Path,
-    geometry: Path,
+    flatfield: Path | None = None,
+    geometry: Path | None = None,
     views: Path | None = None,
     sweep: Path | None = None,
     cupping: Path | None = None,
@@ -124,9 +132,9 @@ def open_results(
     """Open the results of one scan; raises StoreError naming the file that is missing or damaged."""
     return Results(
         scan=scan,
-        flatfield=read_document(flatfield, "flatfield"),
+        flatfield=read_document(flatfield, "flatfield") if flatfield else {},
         views=_read_arrays(views),
-        geometry=read_document(geometry, "geometry"),
+        geometry=read_document(geometry, "geometry") if geometry else {},
         sweep=_read_arrays(sweep),
         cupping=read_document(cupping, "cupping") if cupping else None,
         cupping_slices=_read_arrays(cupping_slices),

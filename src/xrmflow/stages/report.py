@@ -12,9 +12,9 @@ from xrmflow.report.results import open_results
 
 def run(
     *,
-    flatfield: Path,
+    flatfield: Path | None,
     views: Path | None,
-    geometry: Path,
+    geometry: Path | None,
     sweep: Path | None,
     cupping: Path | None,
     cupping_slices: Path | None,
@@ -32,7 +32,7 @@ def run(
     """Put pictures, curves, numbers, notes and provenance of a scan on one page.
 
     Args:
-        flatfield: document of the detector correction.
+        flatfield: document of the detector correction; None, as all documents before it, for an imported volume.
         views: picture archive of the detector correction.
         geometry: document of the fitted geometry.
         sweep: picture archive of the centre sweep.
