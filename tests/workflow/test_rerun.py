@@ -173,7 +173,7 @@ def test_a_volume_is_measured_as_the_scan_it_was_made_from(project, write_isq):
     (run / "tibia.isq").touch()
     assert project.planned() == set()
     project.change("fdk", window="hann")
-    assert project.planned("run/results/tibia/report.html") == set()
+    assert project.planned("--", "run/results/tibia/report.html") == set()
     with (run / "tibia.isq").open("r+b") as file:
         file.seek(-1000, os.SEEK_END)
         file.write(b"xyz")
