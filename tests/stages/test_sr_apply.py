@@ -6,6 +6,7 @@ from xrmflow.errors import StoreError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.stores import create_volume, open_volume
 from xrmflow.io.weights import Model, save_model
+from xrmflow.manage import gather
 from xrmflow.networks.architectures import fresh_network
 from xrmflow.networks.normalisation import Normalisation
 from xrmflow.networks.training import Losses, Plan
@@ -30,8 +31,9 @@ def untrained(tmp_path):
 
 
 def write_volume(path, values):
+    grid = VolumeGrid(values.shape, GRID.voxel_mm, GRID.centre_mm)
     with create_volume(
-        path, quantity="attenuation_per_mm", grid=GRID, calibrated=True, provenance={"stage": "fdk"}
+        path, quantity="attenuation_per_mm", grid=grid, calibrated=True, provenance={"stage": "fdk"}
     ) as store:
         store["data"] = values
     return path
@@ -49,6 +51,18 @@ def test_without_training_it_is_cubic_interpolation_on_the_finer_grid(tmp_path, 
     assert fine.grid.voxel_mm * fine.grid.shape[0] == pytest.approx(GRID.voxel_mm * GRID.shape[0])
     expected = Resampled(values, GRID, fine.grid)[slice(None), slice(None), slice(None)]
     np.testing.assert_allclose(fine.data[...], expected, atol=1e-5)
+
+
+def test_parts_put_together_are_what_one_job_writes(tmp_path, untrained):
+    values = np.random.default_rng(0).standard_normal((70, 10, 12)).astype(np.float32)
+    given = {"volume": write_volume(tmp_path / "volume.zarr", values), "model": untrained}
+    params = SrApplySection(precision="float32")
+    sr_apply.run(**given, superres=tmp_path / "whole.zarr", params=params)
+    for cut in ("0-64", "64-128", "128-140"):
+        sr_apply.run(**given, superres=tmp_path / f"{cut}.zarr", part=cut, params=params)
+    gather.run(parts=[tmp_path / f"{cut}.zarr" for cut in ("0-64", "64-128", "128-140")], stores=[tmp_path / "s.zarr"])
+    assert (tmp_path / "s.zarr/chunks.txt").read_text() == (tmp_path / "whole.zarr/chunks.txt").read_text()
+    assert open_volume(tmp_path / "s.zarr").record["source_grid"]["shape"] == [70, 10, 12]
 
 
 def test_an_absent_model_is_refused_and_nothing_is_written(tmp_path, untrained):
