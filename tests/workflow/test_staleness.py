@@ -223,6 +223,7 @@ SETTINGS = [
     Case("a float written as an integer", NOTHING, {"fdk": {"memory_gb": 4}}),
     Case("two sections", CUPPING, {"cupping": {"degree": 3}, "report": {"title": "Another title"}}),
     Case("device", NOTHING, {"device": "cpu"}),
+    Case("jobs.part_gb", NOTHING, {"jobs": {"part_gb": 0.001}}),
     Case("storage.check_free_space", NOTHING, {"storage": {"check_free_space": False}}),
     Case("storage.keep: final", NOTHING, {"storage": {"keep": "final"}}),
     Case("storage.keep: all", FLATFIELD, {"storage": {"keep": "all"}}),
