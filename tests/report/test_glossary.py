@@ -13,8 +13,8 @@ MORPHOMETRY = Path(__file__).parents[2] / "src/xrmflow/morphometry"
 def written() -> set[str]:
     """Symbols given as they stand to the functions that make rows of the tables."""
     nodes = [node for file in MORPHOMETRY.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
-    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    firsts = [call.args[0] for call in calls if call.func.id in ("row", "_distribution") and call.args]
+    calls = [n for n in nodes if isinstance(n, ast.Call) and n.args]
+    firsts = [call.args[0] for call in calls if ast.unparse(call.func).rpartition(".")[2] in ("row", "rows")]
     return {first.value for first in firsts if isinstance(first, ast.Constant)}
 
 
