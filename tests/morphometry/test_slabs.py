@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from xrmflow.morphometry import envelope, pores
+from xrmflow.morphometry import envelope, lacunae, pores
 from xrmflow.morphometry.components import find_components
 from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.masks import dilated, eroded
@@ -81,6 +81,12 @@ def test_measurements_do_not_depend_on_slabs(porous, measured, slices):
 def measured(porous):
     result = segment(porous, scale=SCALE, recipe=Recipe(voi_start=2, voi_stop=39, lacuna_most_um3=1200.0))
     return result, indices(porous, result, WHOLE)
+
+
+def test_lacunae_do_not_depend_on_blocks_of_rows(porous, measured, monkeypatch):
+    monkeypatch.setattr(lacunae, "ROWS", 7)
+    result, whole = measured
+    assert indices(porous, result, cut(8)).lacunae == whole.lacunae
 
 
 def indices(volume, result, work):

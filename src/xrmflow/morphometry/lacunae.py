@@ -6,13 +6,16 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
+from xrmflow.arrays import blocks
 from xrmflow.metrics.labels import BONE, LACUNA, OUTSIDE
 from xrmflow.morphometry.components import find_components
 from xrmflow.morphometry.masks import dilated
 from xrmflow.morphometry.moments import moments
 from xrmflow.morphometry.pores import grow, touches_ends
-from xrmflow.morphometry.slabs import WHOLE, Workspace
+from xrmflow.morphometry.slabs import WHOLE, Slab, Workspace
 
+ROWS = 128
+"""How many are looked at at a time where much is looked at around them."""
 RING = 2
 """Voxels of bone beyond a lacuna's blurred edge from which its surrounding bone's grey is taken."""
 
@@ -105,17 +108,29 @@ def grey_volumes(
     """
     sizes, sums = np.zeros(last.size, np.int64), np.zeros(last.size)
     local, ring_of = np.full(last.size, np.nan), _Rings(np.minimum(last + reach + RING, len(volume) - 1))
-    halo = reach + RING
     for slab in work.slabs(volume.shape):
-        around, inner = slab.around(halo), slab.inner(halo)
-        bone = labels[around] == BONE
-        wide = grow(lacunae[around], bone, reach)
-        ring = np.where(wide > 0, 0, grow(wide, bone, RING))[inner]
-        values, wide = np.ascontiguousarray(volume[slab.core], np.float32), np.ascontiguousarray(wide[inner])
+        wide, ring = _surroundings(lacunae, labels, slab, reach)
+        values = np.ascontiguousarray(volume[slab.core], np.float32)
         _add_up(wide, values, sizes, sums)
         ring_of.add(ring[ring > 0], values[ring > 0])
         ring_of.settle(local, slab.core.stop)
     return (local * sizes - sums) / (local - soft)
+
+
+def _surroundings(lacunae: np.ndarray, labels: np.ndarray, slab: Slab, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each lacuna with `reach` voxels of bone around it, and the ring around that, in some slices: int32.
+
+    Some rows at a time: with all that is looked at around them, thin slabs would take many times their own memory.
+    """
+    halo, rows = reach + RING, lacunae.shape[1]
+    wide, ring = (np.empty_like(lacunae[slab.core]) for _ in range(2))
+    for y in (Slab(core, rows) for core in blocks(rows, ROWS)):
+        around, inner = (slab.around(halo), y.around(halo)), (slab.inner(halo), y.inner(halo))
+        bone = labels[around] == BONE
+        grown = grow(np.ascontiguousarray(lacunae[around]), bone, reach)
+        wide[:, y.core] = grown[inner]
+        ring[:, y.core] = np.where(grown > 0, 0, grow(grown, bone, RING))[inner]
+    return wide, ring
 
 
 class _Rings:
