@@ -3,6 +3,7 @@
 python benchmarks/calibration.py --what cupping --cases 24 --seed 0 --counts 10000
 python benchmarks/calibration.py --what biology --cases 10 --seed 0
 python benchmarks/calibration.py --what geometry --cases 4 --seed 0 --counts 10000
+python benchmarks/calibration.py --what motion --cases 10 --seed 0
 python benchmarks/calibration.py --what htc2022
 python benchmarks/calibration.py --what materials --cases 12 --seed 0
 
@@ -13,7 +14,7 @@ import argparse
 import importlib
 import json
 
-WHATS = ("cupping", "materials", "biology", "geometry", "htc2022")
+WHATS = ("cupping", "materials", "biology", "geometry", "motion", "htc2022")
 
 
 def main() -> None:

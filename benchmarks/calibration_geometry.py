@@ -30,14 +30,13 @@ from xrmflow.calibration.gauge import (
     absorbed_along_columns,
     absorbed_along_rows,
     best_motion,
-    moved,
     ray_displacement_px,
 )
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import moved, scan_geometry
 from xrmflow.phantom.object import BoneRecipe, make_bone
 from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk

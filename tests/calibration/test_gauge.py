@@ -7,13 +7,12 @@ from xrmflow.calibration.gauge import (
     absorbed_along_rows,
     best_motion,
     free_profiles,
-    moved,
     ray_displacement_px,
 )
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import moved, scan_geometry
 from xrmflow.projectors.analytic import project_ellipsoid
 
 VIEWS, ROWS, COLS = 24, 20, 30

@@ -27,6 +27,16 @@ def test_record_survives_json():
     assert Acquisition.from_dict(json.loads(json.dumps(acquisition.to_dict()))) == acquisition
 
 
+def test_the_motion_of_the_object_survives_json_and_picks_views_and_is_left_out_where_there_is_none():
+    motion = np.arange(18.0).reshape(3, 6)
+    moving = Acquisition(**VALUES).with_object_motion(motion)
+    read = Acquisition.from_dict(json.loads(json.dumps(moving.to_dict())))
+    assert read == moving
+    np.testing.assert_array_equal(read.object_motion, motion)
+    np.testing.assert_array_equal(moving.with_views(slice(1, None)).object_motion, motion[1:])
+    assert not {"object_shift_mm", "object_turn_deg"} & Acquisition(**VALUES).to_dict().keys()
+
+
 def test_magnification_and_voxel():
     acquisition = Acquisition(**VALUES)
     assert acquisition.magnification == 4.0
@@ -50,6 +60,9 @@ def test_views_are_picked_with_their_shifts(selection):
         ("angles_deg", ()),
         ("angles_deg", (0.0, float("nan"), 1.0)),
         ("shift_v_px", (1.0,)),
+        ("object_shift_mm", ((0.0, 0.0, 0.0),)),
+        ("object_turn_deg", ((0.0, 0.0),) * 3),
+        ("object_turn_deg", ((0.0, 0.0, float("nan")),) * 3),
         ("centre_px", float("inf")),
         ("beam", "fan"),
     ],

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xrmflow.calibration.motion import DIRECTIONS
 from xrmflow.config.report import ReportSection
 from xrmflow.report import corrections
 from xrmflow.report.blocks import Gallery, NotRun
-from xrmflow.report.corrections import centre, detector, hardening, pose
+from xrmflow.report.corrections import centre, detector, hardening, motion, pose
 from xrmflow.report.results import open_results
 from xrmflow.report.volumes import display_scale, read_shown, zooms
 
@@ -97,6 +98,16 @@ def test_the_pose_stands_in_a_table_with_its_intervals(full):
     assert texts[0] == ["roll", "0.1234", "0.02 °"]
     assert texts[1][2] == "not observable"
     assert texts[2][:2] == ["drift, rms", "1.5 px"]
+
+
+def test_the_motion_of_the_object_is_drawn_with_what_was_said_of_it(full):
+    results = open_results(scan="s", flatfield=full.paths["flatfield"], geometry=full.paths["geometry"])
+    path = [{"name": name, "values": [0.1, -0.1], "band": [0.05, 0.05]} for name in DIRECTIONS]
+    found = {"trusted": True, "message": "the object moved: images displaced by 3.10 px rms", "trajectories": path}
+    words, plot = motion(replace(results, geometry={"motion": found}))
+    assert (words.state, words.text) == ("pass", "The object moved: images displaced by 3.10 px rms.")
+    assert "shift of the object" in str(plot.svg)
+    assert motion(replace(results, geometry={})) == []
 
 
 def test_a_bad_score_is_to_be_looked_at_even_without_a_fit(full):

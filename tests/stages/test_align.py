@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from xrmflow.calibration.motion import MotionFit
 from xrmflow.config.align import AlignSection
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
@@ -70,6 +71,24 @@ def test_the_sharpness_route_is_recorded(paths):
     assert document["joint"]["route"] == "sharpness"
     assert document["joint"]["cost_in_reconstructions"] > 0
     assert Acquisition.from_dict(document["acquisition"]).centre_px == pytest.approx(25.2, abs=0.1)
+
+
+def test_the_motion_of_the_object_is_recorded_and_part_of_the_geometry(paths, monkeypatch):
+    found = np.full((VIEWS, 6), 0.01)
+
+    def fit(projections, start, *, knots, track):
+        moved = start.with_object_motion(found)
+        return MotionFit(moved, found, found, 1.0, (0.2, 0.1), 1.1, True, f"moved, {knots} knots", 9.0, ())
+
+    monkeypatch.setattr(align, "fit_motion", fit)
+    align.run(**paths, params=AlignSection(motion=True, motion_knots=5))
+    document = read_document(paths["geometry"], kind="geometry")
+    used = Acquisition.from_dict(document["acquisition"])
+    np.testing.assert_array_equal(used.object_motion, found)
+    assert used.centre_px == pytest.approx(25.2, abs=0.1)
+    assert document["motion"]["message"] == "moved, 5 knots"
+    assert [one["name"] for one in document["motion"]["trajectories"]][2:4] == ["shift_z", "turn_x"]
+    assert len(document["motion"]["trajectories"][0]["band"]) == VIEWS
 
 
 def test_the_score_tells_a_wrong_geometry(paths):

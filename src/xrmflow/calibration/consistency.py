@@ -90,7 +90,9 @@ class Level:
 
     def places(self, acquisition: Acquisition) -> np.ndarray:
         """(2, row, col): row and column on the real detector, without shifts, of what each coarse pixel looks at."""
-        one = replace(acquisition, angles_deg=(self.acquisition.angles_deg[0],), shift_u_px=(), shift_v_px=())
+        first = self.acquisition.with_views(self.views[:1])
+        own = {name: getattr(first, name) for name in ("angles_deg", "object_shift_mm", "object_turn_deg")}
+        one = replace(acquisition, **own, shift_u_px=(), shift_v_px=())
         ideal = self.geometry.with_views(slice(0, 1))
         rows, cols = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in (ideal.rows, ideal.cols))
         points = ideal.detector[0] + rows[:, None, None] * ideal.v[0] + cols[:, None] * ideal.u[0]
@@ -129,6 +131,16 @@ class Level:
         ahead, behind = (self.places(replace(acquisition, **{name: getattr(acquisition, name) + s})) for s in (h, -h))
         return (ahead - behind) / (2 * h)
 
+    def at(self, acquisition: Acquisition) -> "Level":
+        """The same images of an object that moves as the acquisition says; only its motion is taken over."""
+        own = replace(
+            self.acquisition,
+            object_shift_mm=acquisition.object_shift_mm,
+            object_turn_deg=acquisition.object_turn_deg,
+        )
+        geometry = _ideal(own.with_views(self.views), self.geometry.rows, self.geometry.cols, self.binning)
+        return replace(self, acquisition=own, geometry=geometry, filtering=_filtering(geometry))
+
     def reconstruct(self, images: Tensor) -> Tensor:
         """F: (z, y, x) per mm."""
         filtered = (images * self.filtering) @ self.response
@@ -163,7 +175,13 @@ class Level:
 
 
 def make_level(
-    projections: Reader, acquisition: Acquisition, *, binning: int, view_step: int = 1, reach_px: float = 2.0
+    projections: Reader,
+    acquisition: Acquisition,
+    *,
+    binning: int,
+    view_step: int = 1,
+    reach_px: float = 2.0,
+    travel_px: float = 0.0,
 ) -> Level:
     """Bring a scan to a coarse resolution.
 
@@ -173,6 +191,8 @@ def make_level(
         binning: detector pixels along the edge of a coarse pixel.
         view_step: every how manieth view.
         reach_px: how far images may be displaced along rows, pixels; rows that may lose their object count nothing.
+        travel_px: likewise how far the object may move along the axis: by so much more is reconstructed. Both are at
+            least what it is known to move.
     """
     views = np.arange(0, acquisition.views, view_step)
     averaged = max(1, binning // 2)
@@ -182,7 +202,9 @@ def make_level(
     flare = 0.0
     if acquisition.beam == "cone":
         flare = 0.5 * acquisition.cols * acquisition.voxel_mm / float(acquisition.source_to_axis_mm or 1)
-    margin = int(np.ceil(rows / 2 * flare)) + 1 if rows > 1 else 0
+    known = float(np.abs(acquisition.object_motion[:, 2]).max()) / acquisition.voxel_mm
+    reach_px, travel_px = max(reach_px, known), max(travel_px, known)
+    margin = int(np.ceil(rows / 2 * flare) + np.ceil(travel_px / binning)) + 1 if rows > 1 else 0
     voxel = acquisition.voxel_mm * binning
     height = acquisition.voxel_mm * ((acquisition.rows - 1) / 2 - acquisition.midplane_px)
     grid = VolumeGrid((rows + 2 * margin, cols, cols), voxel, (0.0, 0.0, height))
@@ -198,9 +220,9 @@ def make_level(
         grid=grid,
         inside=(cols / 2 - torch.sqrt(off[:, None] ** 2 + off**2)).clamp(0, 1),
         weights=_weights(rows, cols, flare, reach_px / binning),
-        filtering=cosine_weights(geometry) * view_weights(geometry)[:, None, :].float(),
+        filtering=_filtering(geometry),
         response=_response(cols, added),
-        bands=(gaussian(rows, FINEST_PX if rows > 1 else 0), _band(cols)),
+        bands=(gaussian(rows, FINEST_PX if rows > 1 else 0), band_pass(cols)),
         added=added,
     )
 
@@ -220,6 +242,17 @@ def supported(level: Level, acquisition: Acquisition) -> Level:
         return level
     soft = gaussian_filter(grown.astype(np.float32), 0.5)
     return replace(level, inside=level.inside * torch.from_numpy(soft))
+
+
+def cropped(level: Level) -> Level:
+    """The level reconstructed in no larger a square about the axis than holds what is reconstructed at all."""
+    used = level.inside.expand(level.grid.shape).amax(dim=0) > 0
+    away = (torch.arange(len(used)) - (len(used) - 1) / 2).abs()
+    half = float(away[used.any(dim=0) | used.any(dim=1)].max())
+    core = (away <= half).nonzero().flatten()
+    part = slice(int(core[0]), int(core[-1]) + 1)
+    grid = replace(level.grid, shape=(level.grid.shape[0], len(core), len(core)))
+    return replace(level, grid=grid, inside=level.inside[..., part, part].contiguous())
 
 
 def _splines(projections: Reader, views: np.ndarray, averaged: int, sigma_px: float) -> np.ndarray:
@@ -250,6 +283,10 @@ def _ideal(acquisition: Acquisition, rows: int, cols: int, binning: int) -> Scan
     upright = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
     coarse = {"rows": rows, "cols": cols, "pixel_mm": acquisition.pixel_mm * binning}
     return scan_geometry(replace(acquisition, **upright, **coarse, **places))  # type: ignore[arg-type]
+
+
+def _filtering(geometry: ScanGeometry) -> Tensor:
+    return cosine_weights(geometry) * view_weights(geometry)[:, None, :].float()
 
 
 def _weights(rows: int, cols: int, flare: float, reach: float) -> Tensor:
@@ -297,6 +334,7 @@ def slope_of_spline(size: int) -> Tensor:
     return torch.from_numpy(np.linalg.solve(left, right).astype(np.float32))
 
 
-def _band(cols: int) -> Tensor:
+def band_pass(cols: int) -> Tensor:
+    """(col, col): what lies between `FINEST_PX` and `COARSEST_PX` along an axis."""
     fine = gaussian(cols, FINEST_PX)
     return fine - gaussian(cols, COARSEST_PX) @ fine

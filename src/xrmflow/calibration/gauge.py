@@ -1,8 +1,8 @@
 """What a scan cannot tell: motions of the object as a whole, and how to measure errors of a geometry without them.
 
 An object that is moved rigidly, x -> R x + t, by the same motion in every view, gives another volume but no other
-kind of data. Seen by an unmoved object it is source and detector that moved, the other way round: `moved`. So two
-geometries that differ by such a motion explain a scan equally well:
+kind of data. Seen by an unmoved object it is source and detector that moved, the other way round
+(`xrmflow.geometry.scan.moved`). So two geometries that differ by such a motion explain a scan equally well:
 
     project(volume moved by m, geometry) = project(volume, moved(geometry, m))
 
@@ -16,45 +16,16 @@ What is left is measured where it matters, `ray_displacement_px`: how far voxels
 after the rigid motion of the object that brings them closest.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.geometry.scan import ScanGeometry, cross_matrix
 from xrmflow.projectors.matrices import voxel_to_pixel
 
 POINTS = 400
 STEPS = 4
-
-
-def moved(geometry: ScanGeometry, *, shift_mm: Tensor, turn_deg: Tensor) -> ScanGeometry:
-    """The scan as seen by an object that itself moves x -> R x + t: source and detector move the inverse way.
-
-    Args:
-        geometry: the scan.
-        shift_mm: t, (3,) or (view, 3) along x, y, z; gradients flow to it.
-        turn_deg: R as a rotation vector (axis times angle) about the origin, degrees, (3,) or (view, 3); likewise.
-
-    Raises:
-        ValueError: other shapes.
-    """
-    shift, turn = (_per_view(name, value, geometry) for name, value in (("shift_mm", shift_mm), ("turn_deg", turn_deg)))
-    back = torch.linalg.matrix_exp(_cross_matrix(-torch.deg2rad(turn)))
-
-    def turned(vectors: Tensor) -> Tensor:
-        return (back @ vectors[:, :, None])[:, :, 0]
-
-    source = geometry.source - shift if geometry.beam == "cone" else geometry.source
-    return replace(
-        geometry,
-        source=turned(source),
-        detector=turned(geometry.detector - shift),
-        u=turned(geometry.u),
-        v=turned(geometry.v),
-    )
 
 
 def ray_displacement_px(
@@ -157,7 +128,7 @@ def _apart(
     fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, places: Tensor, motion: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Displacements (view, point, 2) of images, and which of them are on the detector."""
-    turn = torch.linalg.matrix_exp(_cross_matrix(torch.deg2rad(motion[None, 3:6]))[0])
+    turn = torch.linalg.matrix_exp(cross_matrix(torch.deg2rad(motion[None, 3:6]))[0])
     expected = _images(truth, places)
     found = _images(fitted, torch.exp(motion[6]) * (turn @ places) + motion[:3, None])
     size = torch.tensor([truth.cols, truth.rows], dtype=torch.float64)
@@ -171,18 +142,3 @@ def _images(geometry: ScanGeometry, places: Tensor) -> Tensor:
     ones = torch.cat([places, torch.ones_like(places[:1])])
     column, row, w = (voxel_to_pixel(geometry, unit).to(torch.float64) @ ones).unbind(dim=1)
     return torch.stack([column / w, row / w], dim=-1)
-
-
-def _cross_matrix(a: Tensor) -> Tensor:
-    """(view, 3, 3) matrices of the cross product with a (view, 3)."""
-    x, y, z = a.unbind(dim=1)
-    zero = torch.zeros_like(x)
-    rows = [torch.stack(row, dim=1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
-    return torch.stack(rows, dim=1)
-
-
-def _per_view(name: str, value: Tensor, geometry: ScanGeometry) -> Tensor:
-    given = torch.as_tensor(value, dtype=geometry.source.dtype, device=geometry.source.device)
-    if given.shape not in ((3,), (geometry.views, 3)):
-        raise ValueError(f"{name}: expected shape (3,) or ({geometry.views}, 3), got {tuple(given.shape)}")
-    return given.expand(geometry.views, 3)

@@ -8,7 +8,7 @@ from xrmflow.config.section import Section
 
 
 class AlignSection(Section):
-    """Centre of rotation, and pose, drift and jitter of the detector."""
+    """Centre of rotation; pose, drift and jitter of the detector; motion of the object."""
 
     method: Literal["sweep", "sharpness", "joint", "none"] = Field(
         default="sweep",
@@ -37,6 +37,20 @@ class AlignSection(Section):
         default=True,
         description="In a parallel half turn, correct an angular step that counts the end of the arc in (or out) by "
         "mistake, when slices are clearly sharper so; this is noted in the report.",
+    )
+    motion: bool = Field(
+        default=False,
+        description="The object itself moves slowly during the scan (a living animal, a sample that settles or dries): "
+        "fit its shift along and its turn about three axes as smooth functions of time, after the centre and before a "
+        "joint fit, and reconstruct as if it had stood still. Leave it off for objects that cannot move: a fit has an "
+        "error of its own. A motion that cannot be trusted, or is too small to be told, is not used.",
+    )
+    motion_knots: int = Field(
+        default=9,
+        ge=4,
+        le=64,
+        description="With motion: coefficients of each of the six cubic splines over time; more for faster motions, at "
+        "the price of time and certainty.",
     )
     drift_knots: int = Field(
         default=7,

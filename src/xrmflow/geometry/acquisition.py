@@ -21,6 +21,10 @@ of a fixed source gives growing angles. This is the cone-vec convention of the A
 Pixel indices are 0-based with pixel centres at integers. `centre_px` is the column, and `midplane_px` the row, onto
 which the point where the central ray meets the rotation axis projects, in a view without a shift. `shift_u_px[i]`
 and `shift_v_px[i]` displace the image of view i: a feature that belongs at column c is recorded at c + shift_u_px[i].
+
+An object that does not stand still is displaced in view i by x -> R x + t, on top of the scan's own rotation: t is
+`object_shift_mm[i]`, R the turn by the rotation vector `object_turn_deg[i]` about the origin, both along x, y, z of the
+object at angle 0. The volume shows the object in its undisplaced place.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +33,8 @@ from typing import Any, Literal
 import numpy as np
 
 Beam = Literal["cone", "parallel"]
+Vectors = tuple[tuple[float, ...], ...]
+MOTION = ("object_shift_mm", "object_turn_deg")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Acquisition:
         tilt_deg: rotation of the detector about its u axis, degrees.
         slant_deg: rotation of the detector about its v axis, degrees.
         shift_u_px, shift_v_px: per-view displacement of the recorded image, pixels; empty means none.
+        object_shift_mm: (x, y, z) by which the object is displaced in each view, mm; empty means it stands still.
+        object_turn_deg: its turn about the origin as a rotation vector (x, y, z), degrees; likewise.
         calibrated: False when no pixel size is known; lengths are then in pixels.
     """
 
@@ -63,6 +71,8 @@ class Acquisition:
     slant_deg: float = 0.0
     shift_u_px: tuple[float, ...] = ()
     shift_v_px: tuple[float, ...] = ()
+    object_shift_mm: Vectors = ()
+    object_turn_deg: Vectors = ()
     calibrated: bool = True
 
     def __post_init__(self) -> None:
@@ -95,33 +105,59 @@ class Acquisition:
             shifts[:, 1] = self.shift_v_px
         return shifts
 
+    @property
+    def object_motion(self) -> np.ndarray:
+        """(view, 6): shift (x, y, z) in mm and rotation vector in degrees of the object; zeros where it is still."""
+        motion = np.zeros((self.views, 6))
+        if self.object_shift_mm:
+            motion[:, :3] = self.object_shift_mm
+        if self.object_turn_deg:
+            motion[:, 3:] = self.object_turn_deg
+        return motion
+
+    def with_object_motion(self, motion: np.ndarray) -> "Acquisition":
+        """The same scan of an object that moves: (view, 6) as `object_motion` gives it."""
+        shift, turn = (tuple(tuple(float(x) for x in row) for row in part) for part in (motion[:, :3], motion[:, 3:]))
+        return replace(self, object_shift_mm=shift, object_turn_deg=turn)
+
     def with_views(self, selection: slice | np.ndarray) -> "Acquisition":
         """The same acquisition restricted to some views (a slice or an index array)."""
 
         def pick(values: tuple[float, ...]) -> tuple[float, ...]:
             return tuple(float(v) for v in np.asarray(values)[selection]) if values else ()
 
+        def pick_vectors(values: Vectors) -> Vectors:
+            return tuple(tuple(vector) for vector in np.asarray(values)[selection].tolist()) if values else ()
+
         return replace(
             self,
             angles_deg=pick(self.angles_deg),
             shift_u_px=pick(self.shift_u_px),
             shift_v_px=pick(self.shift_v_px),
+            object_shift_mm=pick_vectors(self.object_shift_mm),
+            object_turn_deg=pick_vectors(self.object_turn_deg),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready record; `from_dict` is its inverse."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain JSON-ready record, without the motion of an object that stands still; `from_dict` is its inverse."""
+        left_out = {name for name in MOTION if not getattr(self, name)}
+        return {key: _listed(value) for key, value in asdict(self).items() if key not in left_out}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "Acquisition":
         """Read a record written by `to_dict`; raises ValueError naming the field that is wrong."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-        }
         try:
-            return cls(**fields)
+            return cls(**{key: _tupled(value) for key, value in record.items()})
         except TypeError as error:
             raise ValueError(f"geometry record: {error}") from error
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(one) for one in value) if isinstance(value, list) else value
 
 
 def _check(a: Acquisition) -> None:
@@ -151,6 +187,12 @@ def _check(a: Acquisition) -> None:
             raise ValueError(
                 f"{name}: expected finite numbers, got {np.count_nonzero(~np.isfinite(values))} that are not"
             )
+    for name in MOTION:
+        vectors = getattr(a, name)
+        if len(vectors) not in (0, a.views) or any(np.shape(vector) != (3,) for vector in vectors):
+            raise ValueError(f"{name}: expected (x, y, z) for each of {a.views} views, got {len(vectors)} entries")
+        if not np.isfinite(np.asarray(vectors, dtype=float)).all():
+            raise ValueError(f"{name}: expected finite numbers, got some that are not")
     for name in ("centre_px", "midplane_px", "roll_deg", "tilt_deg", "slant_deg"):
         if not np.isfinite(getattr(a, name)):
             raise ValueError(f"{name}: expected a finite number, got {getattr(a, name)}")

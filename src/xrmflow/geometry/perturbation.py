@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.geometry.scan import ScanGeometry, cross_matrix
 
 Parameter = Tensor | float
 
@@ -135,19 +135,11 @@ def _against_axis(geometry: ScanGeometry, frame: Tensor, shift: Tensor, lean: Te
     zero = torch.zeros_like(lean[:, 0])
     # Turning vector of the lean, in the frame: up goes to across about along, and to along about minus across.
     generator = torch.stack([-lean[:, 1], lean[:, 0], zero], dim=1)
-    turn = frame @ torch.linalg.matrix_exp(_cross_matrix(-generator)) @ frame.transpose(1, 2)
+    turn = frame @ torch.linalg.matrix_exp(cross_matrix(-generator)) @ frame.transpose(1, 2)
     shift = _apply(frame, shift)
     detector, u, v = _apply(turn, geometry.detector - shift), _apply(turn, geometry.u), _apply(turn, geometry.v)
     source = _apply(turn, geometry.source - shift if geometry.beam == "cone" else geometry.source)
     return replace(geometry, source=source, detector=detector, u=u, v=v)
-
-
-def _cross_matrix(a: Tensor) -> Tensor:
-    """(view, 3, 3) matrices of the cross product with a."""
-    x, y, z = a.unbind(dim=1)
-    zero = torch.zeros_like(x)
-    rows = [torch.stack(row, dim=1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
-    return torch.stack(rows, dim=1)
 
 
 def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -113,10 +113,62 @@ def scan_geometry(
     rows = (acquisition.rows - 1) / 2 - acquisition.midplane_px - shifts[:, 1]
     offset = columns[:, None] * u + rows[:, None] * v
     if acquisition.beam == "parallel":
-        return ScanGeometry("parallel", away, offset, u, v, acquisition.rows, acquisition.cols)
+        still = ScanGeometry("parallel", away, offset, u, v, acquisition.rows, acquisition.cols)
+        return _with_motion(still, acquisition)
     to_axis, to_detector = float(acquisition.source_to_axis_mm or 0), float(acquisition.source_to_detector_mm or 0)
     source, detector = -away * to_axis, away * (to_detector - to_axis) + offset
-    return ScanGeometry("cone", source, detector, u, v, acquisition.rows, acquisition.cols)
+    still = ScanGeometry("cone", source, detector, u, v, acquisition.rows, acquisition.cols)
+    return _with_motion(still, acquisition)
+
+
+def moved(geometry: ScanGeometry, *, shift_mm: Tensor, turn_deg: Tensor) -> ScanGeometry:
+    """The scan as seen by an object that itself moves x -> R x + t: source and detector move the inverse way.
+
+    Args:
+        geometry: the scan.
+        shift_mm: t, (3,) or (view, 3) along x, y, z; gradients flow to it.
+        turn_deg: R as a rotation vector (axis times angle) about the origin, degrees, (3,) or (view, 3); likewise.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    shift, turn = (_vectors(name, value, geometry) for name, value in (("shift_mm", shift_mm), ("turn_deg", turn_deg)))
+    back = torch.linalg.matrix_exp(cross_matrix(-torch.deg2rad(turn)))
+
+    def turned(vectors: Tensor) -> Tensor:
+        return (back @ vectors[:, :, None])[:, :, 0]
+
+    source = geometry.source - shift if geometry.beam == "cone" else geometry.source
+    return replace(
+        geometry,
+        source=turned(source),
+        detector=turned(geometry.detector - shift),
+        u=turned(geometry.u),
+        v=turned(geometry.v),
+    )
+
+
+def cross_matrix(a: Tensor) -> Tensor:
+    """(view, 3, 3) matrices of the cross product with a (view, 3)."""
+    x, y, z = a.unbind(dim=1)
+    zero = torch.zeros_like(x)
+    rows = [torch.stack(row, dim=1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    return torch.stack(rows, dim=1)
+
+
+def _vectors(name: str, value: Tensor, geometry: ScanGeometry) -> Tensor:
+    given = torch.as_tensor(value, dtype=geometry.source.dtype, device=geometry.source.device)
+    if given.shape not in ((3,), (geometry.views, 3)):
+        raise ValueError(f"{name}: expected shape (3,) or ({geometry.views}, 3), got {tuple(given.shape)}")
+    return given.expand(geometry.views, 3)
+
+
+def _with_motion(still: ScanGeometry, acquisition: Acquisition) -> ScanGeometry:
+    """As an object that moves as the acquisition says sees the scan."""
+    if not (acquisition.object_shift_mm or acquisition.object_turn_deg):
+        return still
+    motion = torch.from_numpy(acquisition.object_motion)
+    return moved(still, shift_mm=motion[:, :3], turn_deg=motion[:, 3:])
 
 
 def _detector_axes(u: Tensor, away: Tensor, *, roll: Tensor, tilt: Tensor, slant: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,6 +80,21 @@ def pose(results: Results) -> list[Block]:
     return [Text(f"{message} {words}".strip(), "pass" if fit.get("trusted") else "look"), table]
 
 
+def motion(results: Results) -> list[Block]:
+    """The fitted motion of the object: six trajectories with their 95 % bands."""
+    fit = results.geometry.get("motion")
+    if not fit:
+        return []
+    label = f"shift of the object ({'mm' if results.calibrated else 'px'})"
+    figure = plots.trajectories(fit["trajectories"], shift_label=label)
+    words = "shift and turn of the object along and about x, y and z in each view"
+    note = "Along and about x, y, z of the object, less the mean; with 95 % bands."
+    return [
+        Text(sentence(fit["message"]), "pass" if fit["trusted"] else "look"),
+        Plot("Motion of the object", svg(figure), words, note),
+    ]
+
+
 def _interval(one: Mapping[str, Any]) -> Cell:
     if not one.get("observable"):
         return Cell("not observable", state="look")

@@ -80,7 +80,7 @@ def _sections(
         Section("bone", "Segmentation", _segmentation(results, shown, window, params)),
         Section("distributions", "Distributions", bone.distributions(results)),
         Section("detector", "Detector correction", corrections.detector(results, params)),
-        Section("centre", "Centre of rotation", [*corrections.centre(results, params), *corrections.pose(results)]),
+        Section("centre", "Centre of rotation", _geometry(results, params)),
         Section("cupping", "Beam hardening", corrections.hardening(results, params)),
         Section("networks", "Networks", _networks(results, shown, window, params)),
         Section("notes", "Notes and assumptions", record.remarks(results)),
@@ -90,6 +90,10 @@ def _sections(
         Section("glossary", "Glossary", [_glossary(results)]),
     ]
     return [section for section in sections if not (results.imported and section.id in OF_RAW_FRAMES)]
+
+
+def _geometry(results: Results, params: ReportSection) -> list[Block]:
+    return [*corrections.centre(results, params), *corrections.motion(results), *corrections.pose(results)]
 
 
 def _pictures(shown: list[Shown], grey_window: tuple[float, float], params: ReportSection) -> list[Block]:

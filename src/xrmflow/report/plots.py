@@ -1,6 +1,7 @@
 """Line drawings of the report: numbers in, matplotlib figures out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,6 +35,23 @@ def radial_profiles(
         axes = figure.add_subplot(xlabel=radius_label, ylabel=value_label)
         axes.plot(radius, before, color=SERIES[1], label="before")
         axes.plot(radius, after, color=SERIES[0], label="after")
+        _legend(figure)
+    return figure
+
+
+def trajectories(found: Sequence[Mapping[str, Any]], *, shift_label: str) -> Figure:
+    """Shift and turn of the object along and about three axes over the views, with their bands."""
+    with drawing(7.4, 2.8) as figure:
+        shifts, turns = figure.subplots(1, 2)
+        shifts.set(xlabel="view", ylabel=shift_label)
+        turns.set(xlabel="view", ylabel="turn of the object (°)")
+        for place, one in enumerate(found):
+            axes, colour = (shifts, turns)[place // 3], _colours(3)[place % 3]
+            values, band = np.asarray(one["values"]), np.asarray(one["band"])
+            axes.plot(values, color=colour, label=one["name"][-1] if place < 3 else None)
+            axes.fill_between(
+                np.arange(len(values)), values - band, values + band, color=colour, alpha=0.15, linewidth=0
+            )
         _legend(figure)
     return figure
 

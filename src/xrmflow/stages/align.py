@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xrmflow.calibration.alignment import align, geometry_record
 from xrmflow.calibration.centre import find_centre, nominal
+from xrmflow.calibration.motion import fit_motion
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.config.align import AlignSection
 from xrmflow.io import log
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection) -> None:
-    """Find the centre of rotation, and the pose, drift and jitter of the detector."""
+    """Find the centre of rotation, the pose, drift and jitter of the detector, and the motion of the object."""
     scan = open_projections(projections, "line_integral")
     start = scan.acquisition
     if params.centre_px is not None:
@@ -36,6 +37,11 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
             track=log.track,
         )
     logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
+    moved = None
+    if params.motion:
+        moved = fit_motion(scan.data, fit.acquisition, knots=params.motion_knots, track=log.track)
+        logger.log(logging.INFO if moved.trusted else logging.WARNING, moved.message)
+        fit = replace(fit, acquisition=moved.acquisition)
     pose = None
     if params.method == "joint":
         pose = align(scan.data, fit.acquisition, drift_knots=params.drift_knots, jitter=params.jitter, track=log.track)
@@ -45,4 +51,7 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
         logger.log(logging.INFO if pose.trusted else logging.WARNING, pose.message)
     traced = provenance(stage="align", params=params, inputs={"projections": projections})
     write_arrays(sweep, fit.pictures())
-    write_document(geometry, kind="geometry", payload=geometry_record(scan.data, fit, pose), provenance=traced)
+    record = geometry_record(scan.data, fit, pose)
+    if moved is not None:
+        record["motion"] = moved.to_dict()
+    write_document(geometry, kind="geometry", payload=record, provenance=traced)
