@@ -186,7 +186,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=float, default=0.5, help="of the object, as a share of the detector's")
     parser.add_argument("--drift-px", type=float, default=10.0, help="largest along each axis, as is the following")
     parser.add_argument("--turn-deg", type=float, default=1.0)
-    parser.add_argument("--knots", type=int, default=9, help="of the fitted motion")
+    parser.add_argument("--knots", type=int, default=12, help="of the fitted motion")
     parser.add_argument("--each", action="store_true", help="print a line for each case first")
 
 

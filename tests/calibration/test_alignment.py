@@ -8,7 +8,15 @@ from xrmflow.calibration import alignment
 from xrmflow.calibration.alignment import align
 from xrmflow.calibration.consistency import make_level, supported
 from xrmflow.calibration.gauge import ray_displacement_px
-from xrmflow.calibration.joint import conjugate_gradients, loss, make_model, step
+from xrmflow.calibration.joint import (
+    FLOOR_PX,
+    TRUNCATED_FLOOR_PX,
+    conjugate_gradients,
+    loss,
+    make_model,
+    smallest,
+    step,
+)
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
@@ -184,6 +192,17 @@ def test_the_joint_fit_without_its_shifts_is_used_where_that_with_them_is_not(mo
     assert "without drift and jitter" in fit.message
     assert [one.name for one in fit.estimates] == ["centre_px", "roll_deg"]
     assert fit.acquisition.centre_px == pytest.approx(truth.centre_px, abs=0.1)
+
+
+def test_an_object_cut_off_by_the_detector_is_known_less_certainly():
+    narrow = replace(make(), cols=24, centre_px=11.5)
+    whole, cut = (make_level(scan(one), one, binning=1) for one in (make(), narrow))
+    assert (whole.truncated, cut.truncated) == (False, True)
+    floors = []
+    for level, one in ((whole, make()), (cut, narrow)):
+        images, _ = level.images(one)
+        floors.append(smallest(level, one, ("centre_px",), level.slopes(images))["centre_px"])
+    assert floors == pytest.approx([FLOOR_PX, TRUNCATED_FLOOR_PX], rel=0.05)
 
 
 def test_arguments_are_checked():

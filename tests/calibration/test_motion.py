@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from xrmflow.calibration import motion
 from xrmflow.calibration.consistency import cropped, make_level
 from xrmflow.calibration.gauge import ray_displacement_px
 from xrmflow.calibration.motion import DIRECTIONS, fit_motion, generators, motion_profiles
@@ -32,9 +33,9 @@ def make(views=VIEWS):
 
 
 def moving(scan, shift_px=2.0, turn_deg=0.8):
-    motion = motion_profiles(scan.views, 5) @ np.random.default_rng(3).uniform(-1, 1, (4, 6))
-    motion /= np.abs(motion).max(axis=0)
-    return scan.with_object_motion(motion * ([shift_px * VOXEL] * 3 + [turn_deg] * 3))
+    path = motion_profiles(scan.views, 5) @ np.random.default_rng(3).uniform(-1, 1, (4, 6))
+    path /= np.abs(path).max(axis=0)
+    return scan.with_object_motion(path * ([shift_px * VOXEL] * 3 + [turn_deg] * 3))
 
 
 def paths(scan, noise=0.002):
@@ -149,6 +150,15 @@ def test_a_motion_of_the_object_as_a_whole_changes_nothing_that_a_fit_sees():
     motion[:, :2] += 0.01, -0.01
     aside = truth.with_object_motion(motion)
     assert displacement(truth, aside) < 0.02
+
+
+def test_steps_that_have_not_settled_are_no_fit(monkeypatch):
+    monkeypatch.setattr(motion, "plan", lambda scan, knots: [motion.Part(2, 6, knots, 1, motion.DAMPING["coarse"])])
+    scan = make()
+    fit = fit_motion(paths(moving(scan)), scan, knots=5)
+    assert not fit.trusted
+    assert "the last step still changed it much" in fit.message
+    assert fit.acquisition == scan
 
 
 def test_an_object_that_stands_still_is_left_alone():

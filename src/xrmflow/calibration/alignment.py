@@ -285,6 +285,7 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
         # Over half a turn of parallel rays a drift can stand for a wrong centre.
         fault = f"sharpness cannot confirm that the centre is {moved:.2f} px from where it was when views drift"
     found_words = words(estimates, drift, jitter, before, after)
+    found_words += ", less certain because the object reaches beyond the detector" * level.truncated
     return AlignmentFit(
         route="joint",
         acquisition=start if fault else found,

@@ -44,6 +44,8 @@ SUPPORT_PX, SUPPORT_SHARE, SUPPORT_MARGIN = 1.0, 0.1, 2
 # Differences that give the displacement by a parameter.
 DIFFERENCE = {"centre_px": 0.5, "roll_deg": 0.1, "tilt_deg": 0.5, "slant_deg": 0.5}
 VIEWS_AT_ONCE = 16
+# An object is cut off where the mean image at an edge is brighter than this share of its brightest column.
+TRUNCATED_SHARE = 0.1
 UNIT = VolumeGrid((1, 1, 1), 1.0)
 
 
@@ -87,6 +89,12 @@ class Level:
         """Of one reconstruction or reprojection here as a share of one of the whole scan: views times voxels."""
         a, (nz, ny, nx) = self.acquisition, self.grid.shape
         return len(self.views) / a.views * (nz * ny * nx) / (a.rows * a.cols**2)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the object reaches beyond the detector on either side."""
+        columns = self.splines.mean(axis=(0, 1))
+        return bool(max(columns[0], columns[-1]) > TRUNCATED_SHARE * columns.max())
 
     def places(self, acquisition: Acquisition) -> np.ndarray:
         """(2, row, col): row and column on the real detector, without shifts, of what each coarse pixel looks at."""

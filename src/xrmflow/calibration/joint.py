@@ -29,6 +29,8 @@ CORRELATED = 8.0
 CG_STEPS = 4
 # What the fit leaves even without noise (measured: up to 0.02 of the centre), because FDK is not quite the inverse.
 FLOOR_PX = 0.025
+# The same where the object reaches beyond the detector: the edges pull (measured on five bones: 0.07 to 0.26).
+TRUNCATED_FLOOR_PX = 0.3
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Step:
         columns: (n, view * row * col), of the parameters but jitter.
         held: (n,) what priors add to the diagonal of the normal matrix.
         observable: for each of the model's numbers, whether data hold it; those that they do not stay nominal.
-        floors: of each number, the change that displaces images by `FLOOR_PX`.
+        floors: of each number, the change that displaces images by what fits leave.
         change: (n,) of these parameters.
         jitter_px: (view, 2) change of the shifts of `level.views` along columns and rows.
         operations: reconstructions and reprojections made.
@@ -203,7 +205,7 @@ def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float
 def smallest(
     level: Level, acquisition: Acquisition, numbers: tuple[str, ...], slopes: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
-    """What each number has to change for images to move by `FLOOR_PX`, rms over where they have edges.
+    """What each number has to change for images to move by what fits leave, rms over where they have edges.
 
     Tilt and slant in all but wide cones hardly do more than stretch and shear, which is absorbed elsewhere: of theirs
     only what is left of the displacement after its best affine map counts.
@@ -212,12 +214,13 @@ def smallest(
     edges = edges / max(edges.sum(), 1e-30)
     place = level.places(acquisition).reshape(2, -1)
     affine = np.stack([np.ones_like(place[0]), *place]).T * np.sqrt(edges)[:, None]
+    floor = TRUNCATED_FLOOR_PX if level.truncated else FLOOR_PX
     changes = {}
     for name in numbers:
         field = level.displacement(acquisition, name).reshape(2, -1).T * np.sqrt(edges)[:, None]
         if name in ("tilt_deg", "slant_deg"):
             field = field - affine @ np.linalg.lstsq(affine, field, rcond=None)[0]
-        changes[name] = FLOOR_PX / max(float(np.sqrt((field**2).sum())), 1e-30)
+        changes[name] = floor / max(float(np.sqrt((field**2).sum())), 1e-30)
     return changes
 
 

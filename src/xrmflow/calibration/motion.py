@@ -41,12 +41,15 @@ DIFFERENCE_PX, DIFFERENCE_DEG = 0.25, 0.5
 # Share of their mean stiffness by which directions are held in a step, so that those that hardly show, such as shifts
 # along the beam, do not run away while the volume is still blurred: at the coarse levels and at the finest.
 DAMPING = {"coarse": 1e-2, "fine": 1e-4}
+MOST_STEPS = 12
 # Multiples of a step that are tried, in this order, as long as they make the residual smaller.
 LONGER, SHORTER = (1.0, 2.0, 4.0, 8.0), (0.5,)
 # What is left even in the true geometry is alike over large areas: as many pixels count as one against the priors.
 CORRELATED = 2000.0
 # Rows that may lose their object to a shift along the axis, pixels of the finest level, count nothing.
 REACH_PX = 6.0
+# A level is done when a step leaves more than this part of the residual; one that is not after its last step is no fit.
+SETTLED, UNSETTLED = 0.995, 0.97
 LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
 # Of the finest level: what is found in scans of objects that do not move.
 STILL_PX = 0.15
@@ -106,12 +109,12 @@ class MotionFit:
 
 @dataclass(frozen=True)
 class Part:
-    """A number of steps with the same data and the same free parameters: `directions` of the six, so many knots."""
+    """Up to `most` steps with the same data and the same free parameters: `directions` of the six, so many knots."""
 
     binning: int
     directions: int
     knots: int
-    steps: int
+    most: int
     damping: float
 
 
@@ -156,7 +159,9 @@ class Step:
         return 1.96 * np.stack([np.sqrt(((self.profiles @ c) * self.profiles).sum(axis=1)) for c in by_direction], 1)
 
 
-def fit_motion(projections: Reader, acquisition: Acquisition, *, knots: int = 9, track: Track = untracked) -> MotionFit:
+def fit_motion(
+    projections: Reader, acquisition: Acquisition, *, knots: int = 12, track: Track = untracked
+) -> MotionFit:
     """Fit the motion of the object to a cone or parallel scan.
 
     Args:
@@ -173,17 +178,19 @@ def fit_motion(projections: Reader, acquisition: Acquisition, *, knots: int = 9,
         raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
     if knots < 4:
         raise ValueError(f"knots: expected at least 4 for a cubic spline, got {knots}")
-    now, last, history = acquisition, None, []
+    now, last, left, history = acquisition, None, 1.0, []
     for part in track(plan(acquisition, knots=knots), total=None, label="motion"):
         level = motion_level(projections, now, binning=part.binning)
         images, seen = level.images(now)
         level = cropped(supported(level, now))
-        for _ in range(part.steps):
+        for _ in range(part.most):
             last = step(level.at(now), images, seen, part)
-            now, tries = _accepted(last)
+            now, left, tries = _accepted(last)
             history.append(_record(last, now, (last.operations + 2 * PASSES * tries) * level.cost))
+            if left > SETTLED:
+                break
     assert last is not None
-    return _judged(last, acquisition, now, history)
+    return _judged(last, acquisition, now, history, left=left)
 
 
 def plan(acquisition: Acquisition, *, knots: int) -> list[Part]:
@@ -192,8 +199,8 @@ def plan(acquisition: Acquisition, *, knots: int) -> list[Part]:
     coarse = 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
     return [
         Part(coarse, 3, min(knots, 6), 2, DAMPING["coarse"]),
-        Part(coarse, 6, knots, 4, DAMPING["coarse"]),
-        Part(fine, 6, knots, 5, DAMPING["fine"]),
+        Part(coarse, 6, knots, MOST_STEPS, DAMPING["coarse"]),
+        Part(fine, 6, knots, MOST_STEPS, DAMPING["fine"]),
     ]
 
 
@@ -289,12 +296,13 @@ def _variance(residual: Tensor) -> float:
     return float((residual.double() ** 2).sum()) / max(1.0, residual.numel() / CORRELATED)
 
 
-def _accepted(last: Step) -> tuple[Acquisition, int]:
-    """The step, or the multiple of it that makes the residual smallest; how many residuals that took.
+def _accepted(last: Step) -> tuple[Acquisition, float, int]:
+    """The step, or the multiple of it that makes the residual smallest; what part it leaves; residuals that took.
 
     While the volume is still blurred steps are too short by far, and trying longer ones costs little.
     """
-    best, there, tries = float(last.residual.norm()), last.level.acquisition, 0
+    before = best = float(last.residual.norm())
+    there, tries = last.level.acquisition, 0
     for shares in (LONGER, SHORTER):
         for share in shares:
             trial = last.applied(share)
@@ -305,7 +313,7 @@ def _accepted(last: Step) -> tuple[Acquisition, int]:
             best, there = left, trial
         if there is not last.level.acquisition:
             break
-    return there, tries
+    return there, best / max(before, 1e-30), tries
 
 
 def _record(last: Step, now: Acquisition, cost: float) -> dict[str, float]:
@@ -318,12 +326,14 @@ def _record(last: Step, now: Acquisition, cost: float) -> dict[str, float]:
     }
 
 
-def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[dict[str, float]]) -> MotionFit:
+def _judged(
+    last: Step, start: Acquisition, found: Acquisition, history: list[dict[str, float]], *, left: float
+) -> MotionFit:
     before, after = (_look(last.level.at(one), last.images, last.seen) for one in (start, found))
     sharpness = after[1] / max(before[1], 1e-30)
     shape = (start.rows, start.cols, start.cols)
     displaced = ray_displacement_px(scan_geometry(start), scan_geometry(found), VolumeGrid(shape, start.voxel_mm))
-    fault = _fault(before[0], after[0], sharpness)
+    fault = _fault(before[0], after[0], sharpness, left)
     words = f"the object moved: images displaced by {displaced:.2f} px rms"
     still = displaced < STILL_PX * last.level.binning
     if still:
@@ -353,8 +363,10 @@ def _look(level: Level, images: Tensor, seen: Tensor) -> tuple[float, float]:
     return float(residual.norm() / banded.norm().clamp(min=1e-30)), energy
 
 
-def _fault(before: float, after: float, sharpness: float) -> str:
+def _fault(before: float, after: float, sharpness: float, left: float) -> str:
     """Why a fit may not be used; empty if it may."""
+    if left < UNSETTLED:
+        return f"the last step still changed it much ({left:.2f} of the residual was left)"
     if after > before:
         return f"the volume explains the images no better ({after:.3g} of them is left, {before:.3g} before)"
     if after > LARGEST_SHARE:

@@ -46,7 +46,7 @@ class AlignSection(Section):
         "error of its own. A motion that cannot be trusted, or is too small to be told, is not used.",
     )
     motion_knots: int = Field(
-        default=9,
+        default=12,
         ge=4,
         le=64,
         description="With motion: coefficients of each of the six cubic splines over time; more for faster motions, at "
