@@ -24,6 +24,7 @@ from torch import Tensor
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.consistency import PASSES, Level, band_pass, cropped, make_level, supported
 from xrmflow.calibration.gauge import free_profiles, ray_displacement_px
+from xrmflow.calibration.vertical import row_sums, vertical_motion_px
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
@@ -42,6 +43,8 @@ DIFFERENCE_PX, DIFFERENCE_DEG = 0.25, 0.5
 # along the beam, do not run away while the volume is still blurred: at the coarse levels and at the finest.
 DAMPING = {"coarse": 1e-2, "fine": 1e-4}
 MOST_STEPS = 12
+# Coefficients of the splines of the first steps.
+START_KNOTS = 6
 # Multiples of a step that are tried, in this order, as long as they make the residual smaller.
 LONGER, SHORTER = (1.0, 2.0, 4.0, 8.0), (0.5,)
 # What is left even in the true geometry is alike over large areas: as many pixels count as one against the priors.
@@ -178,7 +181,7 @@ def fit_motion(
         raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
     if knots < 4:
         raise ValueError(f"knots: expected at least 4 for a cubic spline, got {knots}")
-    now, last, left, history = acquisition, None, 1.0, []
+    now, last, left, history = _raised(projections, acquisition, min(knots, START_KNOTS)), None, 1.0, []
     for part in track(plan(acquisition, knots=knots), total=None, label="motion"):
         level = motion_level(projections, now, binning=part.binning)
         images, seen = level.images(now)
@@ -193,12 +196,22 @@ def fit_motion(
     return _judged(last, acquisition, now, history, left=left)
 
 
+def _raised(projections: Reader, acquisition: Acquisition, knots: int) -> Acquisition:
+    """With the motion along the axis that the sums over detector rows tell."""
+    motion = acquisition.object_motion
+    if motion.any():
+        return acquisition
+    raised = vertical_motion_px(row_sums(projections), motion_profiles(acquisition.views, knots))
+    motion[:, 2] = raised * acquisition.voxel_mm
+    return acquisition.with_object_motion(motion)
+
+
 def plan(acquisition: Acquisition, *, knots: int) -> list[Part]:
     """Shifts alone with few knots first, then all six, then on finer images."""
     fine = finest_binning(acquisition)
     coarse = 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
     return [
-        Part(coarse, 3, min(knots, 6), 2, DAMPING["coarse"]),
+        Part(coarse, 3, min(knots, START_KNOTS), 2, DAMPING["coarse"]),
         Part(coarse, 6, knots, MOST_STEPS, DAMPING["coarse"]),
         Part(fine, 6, knots, MOST_STEPS, DAMPING["fine"]),
     ]
