@@ -91,13 +91,15 @@ def test_the_pose_stands_in_a_table_with_its_intervals(full):
     known = {"name": "roll_deg", "value": 0.1234, "interval": 0.02, "unit": "deg", "observable": True}
     unknown = {"name": "tilt_deg", "value": 0.0, "interval": None, "unit": "deg", "observable": False}
     joint = {"trusted": True, "message": "roll 0.123 +- 0.020 deg", "parameters": [known, unknown], "drift_rms_px": 1.5}
-    words, table = pose(replace(results, geometry={"joint": joint, "score": {"mismatch_px": 0.031}}))
+    joint["history"] = [{"binning": 2, "residual": r} for r in (1.0, 0.2)]
+    words, table, steps = pose(replace(results, geometry={"joint": joint, "score": {"mismatch_px": 0.031}}))
     assert "Roll 0.123 ± 0.020 deg" in words.text
     assert "0.031 px rms" in words.text
     texts = [[cell.text for cell in row] for row in table.rows]
     assert texts[0] == ["roll", "0.1234", "0.02 °"]
     assert texts[1][2] == "not observable"
     assert texts[2][:2] == ["drift, rms", "1.5 px"]
+    assert steps.title == "Steps of the fit"
 
 
 def test_the_motion_of_the_object_is_drawn_with_what_was_said_of_it(full):

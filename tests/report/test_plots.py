@@ -45,6 +45,13 @@ def test_histogram_shows_parts_of_all_voxels_and_each_threshold():
     assert axes.lines[0].get_xdata()[0] == 0.5
 
 
+def test_a_fit_has_a_line_for_each_resolution_of_its_images():
+    history = [{"binning": 4.0, "residual": 3.0}, {"binning": 4.0, "residual": 1.0}, {"binning": 2.0, "residual": 2.0}]
+    coarse, fine = plots.residuals(history).axes[0].lines
+    assert (list(coarse.get_xdata()), list(coarse.get_ydata())) == ([1, 2], [3.0, 1.0])
+    assert (list(fine.get_xdata()), list(fine.get_ydata())) == ([3], [2.0])
+
+
 def test_training_without_validation_and_with_gaps():
     axes = plots.training([0, 1, 2], [1.0, None, 0.01], [None] * 3).axes[0]
     assert [line.get_label() for line in axes.lines] == ["training"]

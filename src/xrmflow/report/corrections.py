@@ -77,7 +77,7 @@ def pose(results: Results) -> list[Block]:
         rows.append([Cell(f"{name}, rms"), Cell(f"{number(value, 3)} px", repr(value)), Cell("")])
     note = "Half width of the 95 % interval. What data do not hold stays as recorded."
     table = Table("Pose of the detector", ["parameter", "value", "±"], rows, frozenset({1, 2}), note)
-    return [Text(f"{message} {words}".strip(), "pass" if fit.get("trusted") else "look"), table]
+    return [Text(f"{message} {words}".strip(), "pass" if fit.get("trusted") else "look"), table, *_steps(fit)]
 
 
 def motion(results: Results) -> list[Block]:
@@ -92,7 +92,17 @@ def motion(results: Results) -> list[Block]:
     return [
         Text(sentence(fit["message"]), "pass" if fit["trusted"] else "look"),
         Plot("Motion of the object", svg(figure), words, note),
+        *_steps(fit),
     ]
+
+
+def _steps(fit: Mapping[str, Any]) -> list[Block]:
+    """What each step of a fit of the geometry left unexplained."""
+    history = fit.get("history") or []
+    if len(history) < 2:
+        return []
+    note = "What the reconstruction does not show of the images; finer images have more of it."
+    return [Plot("Steps of the fit", svg(plots.residuals(history)), "residual against step of the fit", note)]
 
 
 def _interval(one: Mapping[str, Any]) -> Cell:

@@ -65,6 +65,21 @@ def descent(values: Sequence[float], *, label: str) -> Figure:
     return figure
 
 
+def residuals(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Residual before each step of a fit, one line for each resolution of the images (`binning`)."""
+    with drawing() as figure:
+        axes = figure.add_subplot(xlabel="step", ylabel="residual (rms)")
+        levels = list(dict.fromkeys(one["binning"] for one in history))
+        for binning, colour in zip(levels, _colours(len(levels)), strict=True):
+            shown = [(n, one["residual"]) for n, one in enumerate(history, start=1) if one["binning"] == binning]
+            label = f"averages of {binning:.0f} px"
+            axes.plot(*zip(*shown, strict=True), "o-", color=colour, label=label, markersize=3)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(figure)
+    return figure
+
+
 def training(step: Sequence[float], train: Sequence[float | None], validation: Sequence[float | None]) -> Figure:
     """Training and validation loss against optimiser step, logarithmic where they fall by more than a decade."""
     with drawing() as figure:
