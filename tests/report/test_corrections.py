@@ -131,3 +131,7 @@ def test_coefficients_stand_in_a_table_with_their_uncertainty(full, params):
     blocks = hardening(replace(results, cupping=document), params)
     (table,) = [block for block in blocks if block.kind == "table"]
     assert [cell.text for cell in table.rows[0]] == ["c2", "0.50", "0.10", "0.050"]
+
+
+def test_a_fit_by_sharpness_has_no_residual_to_draw():
+    assert corrections._steps({"history": [{"binning": 2.0, "centre_px": 24.4}] * 2}) == []

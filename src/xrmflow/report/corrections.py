@@ -97,8 +97,8 @@ def motion(results: Results) -> list[Block]:
 
 
 def _steps(fit: Mapping[str, Any]) -> list[Block]:
-    """What each step of a fit of the geometry left unexplained."""
-    history = fit.get("history") or []
+    """What each step of a fit of the geometry left unexplained; a fit by sharpness looks at something else."""
+    history = [one for one in fit.get("history") or [] if "residual" in one]
     if len(history) < 2:
         return []
     note = "What the reconstruction does not show of the images; finer images have more of it."
