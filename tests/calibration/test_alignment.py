@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ellipsoids import line_integrals
 
 from xrmflow.calibration import alignment
 from xrmflow.calibration.alignment import align
@@ -21,7 +22,6 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.projectors.analytic import project_ellipsoid
 
 COLS, ROWS, VIEWS, VOXEL = 48, 32, 60, 0.02
 
@@ -56,22 +56,6 @@ def nominal(acquisition):
     return replace(acquisition, centre_px=(COLS - 1) / 2, **still)
 
 
-def scan(acquisition, noise=0.0):
-    """Exact line integrals of a tall ellipsoid with smaller ones in it, some of them holes."""
-    rng, geometry = np.random.default_rng(0), scan_geometry(acquisition)
-    total = project_ellipsoid(geometry, centre_mm=(0, 0, 0), semi_axes_mm=(0.3, 0.26, 0.6), attenuation_per_mm=1.0)
-    for _ in range(16):
-        angle, distance = rng.uniform(0, 2 * np.pi), 0.2 * np.sqrt(rng.uniform())
-        total += project_ellipsoid(
-            geometry,
-            centre_mm=(distance * np.cos(angle), distance * np.sin(angle), rng.uniform(-0.3, 0.3)),
-            semi_axes_mm=tuple(rng.uniform(0.03, 0.08, 3)),
-            turn_rad=rng.uniform(0, 3),
-            attenuation_per_mm=rng.choice([-1.0, 2.0]),
-        )
-    return total.numpy().astype(np.float32) + rng.normal(0, noise, total.shape).astype(np.float32)
-
-
 def displacement(fitted, truth):
     grid = VolumeGrid((truth.rows, COLS, COLS), VOXEL)
     return ray_displacement_px(scan_geometry(fitted), scan_geometry(truth), grid, points=100)
@@ -81,9 +65,9 @@ def displacement(fitted, truth):
 def test_images_are_drawn_as_an_upright_detector_records_them(beam):
     truth = misaligned(beam=beam)
     upright = replace(nominal(truth), centre_px=truth.centre_px)
-    drawn, seen = make_level(scan(truth), truth, binning=2).images(truth)
-    expected, _ = make_level(scan(upright), upright, binning=2).images(upright)
-    wrong, _ = make_level(scan(truth), upright, binning=2).images(upright)
+    drawn, seen = make_level(line_integrals(truth), truth, binning=2).images(truth)
+    expected, _ = make_level(line_integrals(upright), upright, binning=2).images(upright)
+    wrong, _ = make_level(line_integrals(truth), upright, binning=2).images(upright)
     error = ((drawn - expected) * seen).square().mean().sqrt()
     # What is left is aliasing: a point sample of a pixel does not band-limit the edges of ellipsoids.
     assert error < 0.07 * (wrong - expected).square().mean().sqrt()
@@ -100,7 +84,7 @@ def test_few_rows_of_a_wide_detector_make_one_coarse_row():
 
 
 def test_transposes_are_transposes():
-    level = supported(make_level(scan(make()), make(), binning=2), make())
+    level = supported(make_level(line_integrals(make()), make(), binning=2), make())
     generator = torch.Generator().manual_seed(0)
     shape = (VIEWS, ROWS // 2, COLS // 2)
     x, y = (torch.randn(shape, generator=generator) for _ in range(2))
@@ -110,14 +94,14 @@ def test_transposes_are_transposes():
 
 def test_the_true_geometry_leaves_little_unexplained():
     truth = misaligned()
-    level = make_level(scan(truth), truth, binning=2)
+    level = make_level(line_integrals(truth), truth, binning=2)
     right, start = (float(loss(level, one)[0].norm()) for one in (truth, nominal(truth)))
     assert right < 0.15 * start
 
 
 def test_columns_are_the_derivatives_of_the_residual():
     truth = misaligned(drift_px=0.0, jitter_px=0.0)
-    level = make_level(scan(truth), truth, binning=2)
+    level = make_level(line_integrals(truth), truth, binning=2)
     made = step(level, truth, make_model(truth), start=truth)
     for name, column, h in zip(made.model.numbers, made.columns, (0.2, 0.1, 1.0, 1.0), strict=True):
         ahead, behind = (loss(level, replace(truth, **{name: getattr(truth, name) + s}))[0].flatten() for s in (h, -h))
@@ -135,7 +119,7 @@ def test_conjugate_gradients_solve():
 def test_drift_and_jitter_are_found_to_a_small_part_of_a_pixel():
     truth = misaligned()
     start = nominal(truth)
-    fit = align(scan(truth, noise=0.002), start)
+    fit = align(line_integrals(truth, noise=0.002), start)
     assert fit.trusted, fit.message
     assert displacement(start, truth) > 1.0
     assert displacement(fit.acquisition, truth) < 0.05
@@ -165,7 +149,7 @@ def test_other_scans_are_made_no_worse(fields):
     if fields.get("rows") == 1:
         truth = replace(truth, roll_deg=0.0)
     start = replace(truth, centre_px=truth.centre_px - 0.6, roll_deg=0.0)
-    fit = align(scan(truth, noise=0.002), start, drift_knots=0, jitter=False)
+    fit = align(line_integrals(truth, noise=0.002), start, drift_knots=0, jitter=False)
     assert displacement(fit.acquisition, truth) <= 0.5 * displacement(start, truth), fit.message
 
 
@@ -187,7 +171,7 @@ def test_the_joint_fit_without_its_shifts_is_used_where_that_with_them_is_not(mo
         return "no" if len(estimates) > 2 else judge(before, after, sharpness, disagreement, estimates)
 
     monkeypatch.setattr(alignment, "unusable", never_with_shifts)
-    fit = align(scan(truth, noise=0.002), start, jitter=False)
+    fit = align(line_integrals(truth, noise=0.002), start, jitter=False)
     assert fit.trusted
     assert "without drift and jitter" in fit.message
     assert [one.name for one in fit.estimates] == ["centre_px", "roll_deg"]
@@ -196,7 +180,7 @@ def test_the_joint_fit_without_its_shifts_is_used_where_that_with_them_is_not(mo
 
 def test_an_object_cut_off_by_the_detector_is_known_less_certainly():
     narrow = replace(make(), cols=24, centre_px=11.5)
-    whole, cut = (make_level(scan(one), one, binning=1) for one in (make(), narrow))
+    whole, cut = (make_level(line_integrals(one), one, binning=1) for one in (make(), narrow))
     assert (whole.truncated, cut.truncated) == (False, True)
     floors = []
     for level, one in ((whole, make()), (cut, narrow)):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ellipsoids import line_integrals
 
 from xrmflow.calibration import motion
 from xrmflow.calibration.consistency import cropped, make_level
@@ -11,7 +12,6 @@ from xrmflow.calibration.motion import DIRECTIONS, fit_motion, generators, motio
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import moved, scan_geometry
-from xrmflow.projectors.analytic import project_ellipsoid
 from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
 
@@ -38,22 +38,6 @@ def moving(scan, shift_px=2.0, turn_deg=0.8):
     return scan.with_object_motion(path * ([shift_px * VOXEL] * 3 + [turn_deg] * 3))
 
 
-def paths(scan, noise=0.002):
-    """Exact line integrals of a tall ellipsoid with smaller ones in it, some of them holes."""
-    rng, geometry = np.random.default_rng(0), scan_geometry(scan)
-    total = project_ellipsoid(geometry, centre_mm=(0, 0, 0), semi_axes_mm=(0.3, 0.26, 0.6), attenuation_per_mm=1.0)
-    for _ in range(16):
-        angle, distance = rng.uniform(0, 2 * np.pi), 0.2 * np.sqrt(rng.uniform())
-        total += project_ellipsoid(
-            geometry,
-            centre_mm=(distance * np.cos(angle), distance * np.sin(angle), rng.uniform(-0.3, 0.3)),
-            semi_axes_mm=tuple(rng.uniform(0.03, 0.08, 3)),
-            turn_rad=rng.uniform(0, 3),
-            attenuation_per_mm=rng.choice([-1.0, 2.0]),
-        )
-    return total.numpy().astype(np.float32) + rng.normal(0, noise, total.shape).astype(np.float32)
-
-
 def displacement(one, other):
     grid = VolumeGrid((ROWS, COLS, COLS), VOXEL)
     return ray_displacement_px(scan_geometry(one), scan_geometry(other), grid, points=100)
@@ -75,7 +59,7 @@ def test_the_scan_of_a_moving_object_is_reconstructed_where_the_object_is_on_the
     scan, grid = make(views=90), VolumeGrid((ROWS, COLS, COLS), VOXEL)
     truth = moving(scan)
     still, found, blurred = (
-        fdk(torch.from_numpy(paths(one, noise=0.0)), scan_geometry(other), grid, window="hann")[10:-10]
+        fdk(torch.from_numpy(line_integrals(one, noise=0.0)), scan_geometry(other), grid, window="hann")[10:-10]
         for one, other in ((scan, scan), (truth, truth), (truth, scan))
     )
     assert float((found - still).norm()) < 0.3 * float((blurred - still).norm())
@@ -83,7 +67,7 @@ def test_the_scan_of_a_moving_object_is_reconstructed_where_the_object_is_on_the
 
 def test_generators_are_derivatives_of_the_reprojected_volume():
     scan = moving(make())
-    level = make_level(paths(scan), scan, binning=2)
+    level = make_level(line_integrals(scan, noise=0.002), scan, binning=2)
     volume = level.reconstruct(level.images(scan)[0])
     for direction, found in enumerate(generators(level, volume)):
         h = 0.1 * level.grid.voxel_mm if direction < 3 else 0.2
@@ -99,8 +83,8 @@ def test_generators_are_derivatives_of_the_reprojected_volume():
 
 def test_levels_follow_the_motion_they_are_given():
     scan, truth = make(), moving(make())
-    given = make_level(paths(truth), truth, binning=2)
-    later = make_level(paths(truth), scan, binning=2, travel_px=2.0).at(truth)
+    given = make_level(line_integrals(truth, noise=0.002), truth, binning=2)
+    later = make_level(line_integrals(truth, noise=0.002), scan, binning=2, travel_px=2.0).at(truth)
     for name in ("source", "detector", "u", "v"):
         torch.testing.assert_close(getattr(later.geometry, name), getattr(given.geometry, name))
     torch.testing.assert_close(later.filtering, given.filtering)
@@ -108,7 +92,7 @@ def test_levels_follow_the_motion_they_are_given():
 
 def test_a_smaller_grid_holds_all_that_is_reconstructed():
     scan = make()
-    level = make_level(paths(scan), scan, binning=2)
+    level = make_level(line_integrals(scan, noise=0.002), scan, binning=2)
     places = torch.arange(COLS // 2) - (COLS // 2 - 1) / 2
     level = replace(level, inside=(torch.hypot(places[:, None], places) < 6).float())
     small, images = cropped(level), level.images(scan)[0]
@@ -127,7 +111,7 @@ def test_profiles_leave_out_where_the_object_is_on_the_whole():
 def fitted():
     scan = make()
     truth = moving(scan)
-    return scan, truth, fit_motion(paths(truth), scan, knots=5)
+    return scan, truth, fit_motion(line_integrals(truth, noise=0.002), scan, knots=5)
 
 
 def test_a_motion_is_found(fitted):
@@ -155,14 +139,14 @@ def test_a_motion_of_the_object_as_a_whole_changes_nothing_that_a_fit_sees():
 def test_steps_that_have_not_settled_are_no_fit(monkeypatch):
     monkeypatch.setattr(motion, "plan", lambda scan, knots: [motion.Part(2, 6, knots, 1, motion.DAMPING["coarse"])])
     scan = make()
-    fit = fit_motion(paths(moving(scan)), scan, knots=5)
+    fit = fit_motion(line_integrals(moving(scan), noise=0.002), scan, knots=5)
     assert not fit.trusted
     assert "the last step still changed it much" in fit.message
     assert fit.acquisition == scan
 
 
 def test_an_object_that_stands_still_is_left_alone():
-    fit = fit_motion(paths(make()), make(), knots=4)
+    fit = fit_motion(line_integrals(make(), noise=0.002), make(), knots=4)
     assert fit.acquisition == make()
     assert fit.trusted
     assert "stood still" in fit.message

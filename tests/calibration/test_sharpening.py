@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ellipsoids import line_integrals
 
 from xrmflow.calibration.consistency import make_level
 from xrmflow.calibration.gauge import ray_displacement_px
@@ -14,7 +15,6 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
 from xrmflow.geometry.scan import scan_geometry
-from xrmflow.projectors.analytic import project_ellipsoid
 
 COLS, ROWS, VIEWS, VOXEL = 48, 32, 60, 0.02
 
@@ -41,22 +41,6 @@ def misaligned(*, drift_px=0.0, jitter_px=0.0, **fields):
     return Acquisition(**(given | fields))
 
 
-def scan(acquisition, noise=0.0):
-    """Exact line integrals of a tall ellipsoid with smaller ones in it."""
-    rng, geometry = np.random.default_rng(0), scan_geometry(acquisition)
-    total = project_ellipsoid(geometry, centre_mm=(0, 0, 0), semi_axes_mm=(0.3, 0.26, 0.6), attenuation_per_mm=1.0)
-    for _ in range(16):
-        angle, distance = rng.uniform(0, 2 * np.pi), 0.2 * np.sqrt(rng.uniform())
-        total += project_ellipsoid(
-            geometry,
-            centre_mm=(distance * np.cos(angle), distance * np.sin(angle), rng.uniform(-0.3, 0.3)),
-            semi_axes_mm=tuple(rng.uniform(0.03, 0.08, 3)),
-            turn_rad=rng.uniform(0, 3),
-            attenuation_per_mm=rng.choice([-1.0, 2.0]),
-        )
-    return total.numpy().astype(np.float32) + rng.normal(0, noise, total.shape).astype(np.float32)
-
-
 def displacement(fitted, truth):
     grid = VolumeGrid((ROWS, COLS, COLS), VOXEL)
     return ray_displacement_px(scan_geometry(fitted), scan_geometry(truth), grid, points=100)
@@ -65,7 +49,7 @@ def displacement(fitted, truth):
 @pytest.mark.parametrize(("offset_px", "close_px"), [(0.0, 0.02), (4.0, 0.1)], ids=["middle", "offset detector"])
 def test_views_hold_together_best_in_the_true_geometry(offset_px, close_px):
     truth = misaligned(centre_px=24.3 + offset_px)
-    judge = Coherence(make_level(scan(truth), truth, binning=2))
+    judge = Coherence(make_level(line_integrals(truth), truth, binning=2))
     right = judge.of(truth)
     for off in ({"centre_px": 0.5}, {"centre_px": -0.5}, {"roll_deg": 1.0}, {"roll_deg": -1.0}):
         ((name, by),) = off.items()
@@ -80,7 +64,7 @@ def test_views_hold_together_best_in_the_true_geometry(offset_px, close_px):
 
 def test_the_gradient_through_the_reconstruction_is_true():
     truth = misaligned()
-    judge = Coherence(make_level(scan(truth), truth, binning=2))
+    judge = Coherence(make_level(line_integrals(truth), truth, binning=2))
     off = replace(truth, centre_px=truth.centre_px + 1.0, roll_deg=truth.roll_deg + 2.0)
     coherence, by_view = judge.by_view(off)
     assert coherence == pytest.approx(judge.of(off), rel=1e-5)
@@ -104,7 +88,7 @@ def test_acceleration_ends_a_creeping_iteration_at_once():
 def test_centre_and_roll_are_found_among_drift_and_jitter():
     truth = misaligned(drift_px=2.0, jitter_px=0.7)
     start = replace(truth, centre_px=(COLS - 1) / 2, roll_deg=0.0, shift_u_px=(), shift_v_px=())
-    fit = sharpen(scan(truth, noise=0.002), start)
+    fit = sharpen(line_integrals(truth, noise=0.002), start)
     assert fit.trusted, fit.message
     assert fit.route == "sharpness"
     assert fit.operations <= 15
@@ -118,7 +102,7 @@ def test_a_parallel_half_turn_keeps_its_geometry():
     fields = {"beam": "parallel", "pixel_mm": VOXEL, "source_to_axis_mm": None, "source_to_detector_mm": None}
     truth = misaligned(angles_deg=tuple(np.arange(VIEWS) * 180.0 / VIEWS), **fields)
     start = replace(truth, centre_px=truth.centre_px + 0.3)
-    fit = sharpen(scan(truth, noise=0.002), start)
+    fit = sharpen(line_integrals(truth, noise=0.002), start)
     assert not fit.trusted
     assert fit.acquisition == start
     assert "sharpness hardly depends on the centre: geometry kept as it was" in fit.message
