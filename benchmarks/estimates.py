@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xrmflow.manage.estimate import Estimate, core_seconds, estimate, expected_mb
-from xrmflow.manage.jobs import PlannedJob, planned_jobs
+from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import Plan, load_plan
+from xrmflow.manage.steps import Step
 from xrmflow.manage.usage import logged_mb
 
 
@@ -52,7 +53,7 @@ def job_rows(plan: Plan) -> Iterator[tuple[str, str, float, float]]:
     yield "all jobs, time", "s", expected_s, measured_s
 
 
-def _place(plan: Plan, job: PlannedJob) -> tuple[str, Path]:
+def _place(plan: Plan, job: Step) -> tuple[str, Path]:
     name = f"{job.stage}_{job.volume}" if job.volume else job.stage
     results, models = Path(plan.settings.results), Path(plan.settings.models)
     if job.stage.endswith("_train"):

@@ -69,7 +69,7 @@ def _setups(size: int, views: int) -> dict[str, Setup]:
         source_to_detector_mm=1500 * size / 256,
     )
     jitter = torch.randn((views, 2), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    grid = VolumeGrid((size,) * 3, 1.0)
+    grid = VolumeGrid((size, size, size), 1.0)
     return {"circle": Setup(circle, grid), "tilted": Setup(perturbed(circle, tilt_deg=1.0, shifts_px=jitter), grid)}
 
 

@@ -75,14 +75,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _case(folder: Path, size: int, views: int, memory_gb: float, *, compare: bool) -> dict[str, object]:
+def _case(folder: Path, size: int, views: int, memory_gb: float, *, compare: bool) -> dict[str, float]:
     """Run one case in a process of its own."""
     _noise(folder / "projections", size, views)
     line = _run(folder, size, views, memory_gb)
     if compare:
-        within = File(folder / "volume", (size,) * 3)[:]
+        within = File(folder / "volume", (size, size, size))[:]
         _run(folder, size, views, 1e3)
-        whole = File(folder / "volume", (size,) * 3)[:]
+        whole = File(folder / "volume", (size, size, size))[:]
         line["rms_difference"] = float(np.sqrt(np.mean((within - whole) ** 2) / np.mean(whole**2)))
         line["largest_difference"] = float(np.abs(within - whole).max() / np.abs(whole).max())
     (folder / "projections").unlink()
@@ -97,7 +97,7 @@ def _noise(path: Path, size: int, views: int) -> None:
         data[slice(view, view + 1)] = rng.random((size, size), np.float32)
 
 
-def _run(folder: Path, size: int, views: int, memory_gb: float) -> dict[str, object]:
+def _run(folder: Path, size: int, views: int, memory_gb: float) -> dict[str, float]:
     command = [sys.executable, __file__, "--size", str(size), "--views", str(views), "--memory-gb", str(memory_gb)]
     done = subprocess.run([*command, "--folder", str(folder)], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
@@ -117,11 +117,9 @@ def _one(options: argparse.Namespace) -> None:
         rows=size, cols=size, pixel_mm=1.6,
         source_to_axis_mm=1000 * size / 256, source_to_detector_mm=1500 * size / 256,
     )  # fmt: skip
-    grid = VolumeGrid((size,) * 3, 1.0)
-    projections, volume = (
-        File(options.folder / "projections", (views, size, size)),
-        File(options.folder / "volume", (size,) * 3),
-    )
+    grid = VolumeGrid((size, size, size), 1.0)
+    projections = File(options.folder / "projections", (views, size, size))
+    volume = File(options.folder / "volume", grid.shape)
     fdk_slabs(projections, volume, geometry, grid, memory_gb=options.memory_gb)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     planned = float(re.search(r"needs ([\d.]+) GB", plan[0])[1])  # type: ignore[index]

@@ -91,7 +91,7 @@ def _task(size: int, views: int) -> tuple[ScanGeometry, ScanGeometry, VolumeGrid
         source_to_detector_mm=1500 * size / 256,
     )
     jitter = torch.randn((views, 2), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return circle, perturbed(circle, tilt_deg=1.0, shifts_px=jitter), VolumeGrid((size,) * 3, 1.0)
+    return circle, perturbed(circle, tilt_deg=1.0, shifts_px=jitter), VolumeGrid((size, size, size), 1.0)
 
 
 def _voxels(
@@ -146,7 +146,7 @@ def _against_rtk(
     volume: Tensor,
     seconds: dict[str, float],
     results: dict[str, Tensor],
-) -> dict[str, object]:
+) -> dict[str, float]:
     """Ratios of rates, and how far the results are apart."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

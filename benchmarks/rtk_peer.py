@@ -14,8 +14,8 @@ import numpy as np
 
 def main(folder: Path) -> None:
     try:
-        import itk
-        from itk import RTK as rtk
+        import itk  # pyright: ignore[reportMissingImports]
+        from itk import RTK as rtk  # pyright: ignore[reportMissingImports]
     except ImportError:
         sys.exit(f"itk-rtk is missing in {sys.executable}: pip install itk-rtk there, or name another --peer-python")
     task = json.loads((folder / "task.json").read_text())
