@@ -31,11 +31,11 @@ rule all:
 
 
 onstart:
-    PLAN.begin(workflow.resource_settings.cores)
+    RUN.begin(workflow.resource_settings.cores)
 
 
 onsuccess:
-    PLAN.end()
+    RUN.end()
 
 
 onerror:

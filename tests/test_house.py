@@ -37,7 +37,7 @@ def test_package_files_import_nothing():
         assert not [node for node in ast.parse(file.read_text()).body if not isinstance(node, ast.Expr)], file
 
 
-@pytest.mark.parametrize("module", ["xrmflow.cli", "xrmflow.config.settings", "xrmflow.manage.plan"])
+@pytest.mark.parametrize("module", ["xrmflow.cli", "xrmflow.config.settings", "xrmflow.manage.lifecycle"])
 def test_starting_up_imports_nothing_heavy(module):
     heavy = ("torch", "numba", "zarr", "scipy", "matplotlib")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"

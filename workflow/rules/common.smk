@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 import xrmflow
 from xrmflow.manage.failures import Ended
+from xrmflow.manage.lifecycle import Run
 from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import load_plan
 from xrmflow.manage.sources import files_of, is_as_ingested
@@ -66,7 +67,8 @@ if config.get("container"):
 
 
 # What the process that plans the run decides, its jobs inherit: they read this file again, on other machines.
-PLAN.enter()
+RUN = Run(PLAN)
+RUN.enter()
 PARTS = Parts.of_run(PLAN)
 PLAN.offer_gpus(
     limit=getattr(workflow.global_resources.get("gpu"), "value", None),
@@ -241,7 +243,7 @@ def end_with_failures(logs):
     left = list(workflow.dag.needrun_jobs())
     failed = [job for job in left if job in getattr(workflow.scheduler, "failed", left)]
     stale = {str(file) for job in left for file in job.output}
-    PLAN.end_with_failures(
+    RUN.end_with_failures(
         [
             Ended(
                 stage=job.rule.name,

@@ -70,7 +70,10 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
             raise SettingsError(f"{path}:{number}: scan: id {scan.scan!r} appears twice; ids must differ")
         scans[scan.scan] = scan
     if not scans:
-        raise SettingsError(f"{path}: expected at least one scan below the header")
+        raise SettingsError(
+            f"{path}: expected at least one scan below the header, got none; add a row a scan, or name the settings "
+            "that `xrmflow init` wrote"
+        )
     _check_pairs(scans, path)
     return scans
 

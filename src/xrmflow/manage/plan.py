@@ -3,37 +3,28 @@
 Imports nothing heavy: it is read once at the start of a run and again in every cluster job.
 """
 
-import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from xrmflow.config.loader import read_settings, validated
 from xrmflow.config.own import all_own_settings
 from xrmflow.config.scans import Scan, load_scans
 from xrmflow.config.settings import Settings
 from xrmflow.errors import SettingsError, UserError
-from xrmflow.io import sums
 from xrmflow.io.volume_kind import volume_kind
-from xrmflow.manage import failures, records, resources, runs
-from xrmflow.manage.clean import forget_parts, sweep
-from xrmflow.manage.failures import Ended
+from xrmflow.manage import records, resources
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.lineage import Lineages
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 from xrmflow.manage.steps import Step
 
-logger = logging.getLogger(__name__)
-
 LEVELS = ("final", "standard", "all")
 # How many GPUs the profile lets the run hold, for its jobs to inherit.
 GPUS = "XRMFLOW_GPUS"
-# The study's tables of a run in which some scans failed.
-PARTIAL = ("morphometry_partial.csv", "morphometry_partial_wide.csv")
 # A scan that cannot be read: its own job will say why.
 NOTHING = ScanSize(1, 1, 1, 2, (1, 1, 1))
 
@@ -64,7 +55,6 @@ class Plan:
         self.table = table
         self._own = own or {}
         self._sizes = sizes or Sizes()
-        self._run_lock: TextIO | None = None
         self._check()
 
     # which settings ----------------------------------------------------------------------------------------------
@@ -275,76 +265,7 @@ class Plan:
         """Whether stores of a level outlive the run."""
         return LEVELS.index(self.settings.storage.keep) >= LEVELS.index(level)
 
-    def enter(self) -> None:
-        """Number the run; in a cluster job, refuse to go on where another run has taken over."""
-        try:
-            runs.enter(Path(self.settings.results))
-        except UserError as error:
-            fault(error)
-
-    def begin(self, cores: int | None = None) -> None:
-        """Refuse a second run over the same results, and one that the disk cannot hold; end jobs of one that died.
-
-        Args:
-            cores: that jobs use at once; None where the cluster decides.
-        """
-        results = Path(self.settings.results)
-        try:
-            self._run_lock = runs.begin(results)
-            records.keep(results, self.made_of)
-        except UserError as error:
-            fault(error)
-        if self.settings.storage.check_free_space:
-            self._check_free_space(results, cores)
-
-    def end(self) -> None:
-        """Remove the chunks of stores that are not kept, and what an earlier run said of failures."""
-        results = Path(self.settings.results)
-        runs.end(results)
-        forget_parts(results)
-        sweep(results)
-        for name in (failures.TABLE, *PARTIAL):
-            sums.forget(results / name)
-
-    def end_with_failures(self, failed: list[Ended], unfinished: set[str], tables: list[str], run_log: str) -> None:
-        """Say which scans failed and why, and put the numbers of the finished ones into one table all the same.
-
-        Args:
-            failed: jobs that ended badly.
-            unfinished: scans that have work left.
-            tables: tables of bone numbers that are up to date.
-            run_log: text of the run's log.
-        """
-        results = Path(self.settings.results)
-        runs.end(results)
-        sweep(results)
-        found = [failures.failure(job, run_log) for job in failed]
-        failures.write_table(results / failures.TABLE, found)
-        done = len(set(self.scans) - unfinished)
-        said = failures.summary(
-            found, waiting=unfinished, finished=done, scans=len(self.scans), protocols=self.protocols
-        )
-        print(said, file=sys.stderr)
-        if tables:
-            self._collect(tables, results)
-
-    def _collect(self, tables: list[str], results: Path) -> None:
-        """Run stage collect over the tables there are, under names that the workflow does not take for the whole."""
-        table, wide = (str(results / name) for name in PARTIAL)
-        command = [sys.executable, "-m", "xrmflow.cli", "collect", "--table", table, "--wide", wide]
-        command += ["--params", self.section("collect"), "--scans", str(self.table), "--tables", *tables]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
-        print(said, file=sys.stderr)
-
-    def _check_free_space(self, results: Path, cores: int | None) -> None:
-        from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
-
-        unfinished = [scan for scan in self.scans if not (results / scan / "report.html").exists()]
-        try:
-            check_free_space(self, results, unfinished=unfinished, at_once=cores or len(self.scans))
-        except UserError as error:
-            fault(error)
+    # faults of the settings --------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         for name in ("trained_n2i", "trained_sr"):

@@ -1,0 +1,42 @@
+import pytest
+
+from xrmflow.manage.lifecycle import Run
+from xrmflow.manage.plan import read_plan
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run over seven scans, of which some have a report."""
+
+    def of(*with_report):
+        rows = [f"mouse{k}\tmouse{k}.txrm" for k in range(7)]
+        (tmp_path / "scans.tsv").write_text("\n".join(["scan\tsource", *rows]))
+        (tmp_path / "config.yaml").write_text(f"scans: scans.tsv\nresults: {tmp_path / 'results'}\n")
+        for k in range(7):
+            (tmp_path / f"mouse{k}.txrm").touch()
+        for k in with_report:
+            (tmp_path / f"results/mouse{k}").mkdir(parents=True)
+            (tmp_path / f"results/mouse{k}/report.html").touch()
+        return Run(read_plan(tmp_path / "config.yaml"))
+
+    return of
+
+
+def test_a_finished_run_says_where_the_report_is(run, tmp_path, capsys):
+    of = run(2)
+    (tmp_path / "results/morphometry.csv").touch()
+    of.end()
+    said = capsys.readouterr().err.splitlines()
+    results = tmp_path / "results"
+    assert said == [f"report: {results}/mouse2/report.html", f"numbers of all scans: {results}/morphometry.csv"]
+
+
+def test_of_many_reports_only_some_are_named(run):
+    said = run(*range(7)).what_there_is().splitlines()
+    assert len(said) == 6
+    assert said[-1] == "report: ... 7 in all, one a scan"
+
+
+def test_a_run_that_measures_nothing_says_nothing(run, capsys):
+    run().end()
+    assert capsys.readouterr().err == ""
