@@ -4,12 +4,15 @@ A `Reader` or `Writer` is whatever slices like an array: a numpy array, a zarr a
 Numerics ask for blocks of it and never know where the block comes from.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
+# Bytes of the pieces that volumes are written in: `PIECES` of them, if that keeps within these bounds.
+LEAST_PIECE, MOST_PIECE, PIECES = 2**26, 2**28, 128
 Already = Literal["counts", "transmission", "line_integral"]
 """What the recorded numbers of a scan are: a vendor may have done some of the corrections."""
 
@@ -79,6 +82,16 @@ def blocks(length: int, size: int) -> list[slice]:
     if size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def piece_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """The most that a store of few files compresses and writes at a time, before compression.
+
+    Args:
+        shape: (z, y, x) of the volume.
+        itemsize: bytes of a voxel.
+    """
+    return min(max(math.prod(shape) * itemsize // PIECES, LEAST_PIECE), MOST_PIECE)
 
 
 def as_float32(block: Any) -> np.ndarray:

@@ -140,6 +140,10 @@ def _code_version() -> str:
 
 def _call(name: str, rest: list[str]) -> None:
     is_stage = name in stages()
+    if is_stage:
+        from xrmflow.io.heap import share_heap
+
+        share_heap()
     function = import_module(f"xrmflow.{'stages' if is_stage else 'manage'}.{name}").run
     parser = parser_for(function, name)
     if is_stage:

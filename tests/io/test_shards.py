@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
+from xrmflow.arrays import LEAST_PIECE, MOST_PIECE, piece_bytes
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.io import shards
 from xrmflow.io.shards import ShardWriter, shard_shape
 from xrmflow.io.stores import create_volume, open_volume
 
@@ -71,22 +71,32 @@ def test_other_selections_are_refused(array, selection):
 @pytest.mark.parametrize("shape", [(2048, 2048, 2048), (4096, 2000, 2300), (512, 512, 512), (64, 64, 65), (1, 4, 70)])
 def test_shards_are_whole_chunks_within_the_limit(shape):
     chunks = tuple(min(64, size) for size in shape)
-    shard = shard_shape(shape, chunks, 4)
+    limit = piece_bytes(shape, 4)
+    shard = shard_shape(shape, chunks, 4, limit=limit)
     assert shard is not None
     assert all(edge % chunk == 0 for edge, chunk in zip(shard, chunks, strict=True))
-    assert 4 * math.prod(shard) <= shards.SHARD_BYTES
+    assert 4 * math.prod(shard) <= limit <= MOST_PIECE
+
+
+@pytest.mark.parametrize(("size", "files"), [(512, 8), (1024, 64), (2048, 128)])
+def test_small_volumes_have_small_shards_and_large_ones_few(size, files):
+    """What is written at a time has to fit into memory beside the slab it is cut from."""
+    shape = (size,) * 3
+    shard = shard_shape(shape, (64, 64, 64), 4, limit=piece_bytes(shape, 4))
+    assert shard is not None
+    assert math.prod(-(-size // edge) for edge in shard) == files
 
 
 def test_a_single_chunk_needs_no_shard():
-    assert shard_shape((64, 64, 64), (64, 64, 64), 4) is None
+    assert shard_shape((64, 64, 64), (64, 64, 64), 4, limit=LEAST_PIECE) is None
 
 
 def files_of_image(size):
     """Files of a kept volume: shards of all levels, an array's and the group's description, manifest and listing."""
-    count = 3
+    count, limit = 3, piece_bytes((size,) * 3, 4)
     while True:
         chunks = (min(size, 64),) * 3
-        shard = shard_shape((size,) * 3, chunks, 4) or chunks
+        shard = shard_shape((size,) * 3, chunks, 4, limit=limit) or chunks
         count += 1 + math.prod(-(-size // edge) for edge in shard)
         if size <= 64:
             return count

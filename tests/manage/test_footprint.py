@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.io.shards import shard_shape
 from xrmflow.io.stores import create_volume
 from xrmflow.manage.footprint import NOISY, Footprint, image, levels, store, store_footprints
 from xrmflow.manage.sizes import ScanSize
@@ -41,7 +40,6 @@ def test_a_kept_volume_of_2048_voxels_a_side_has_less_than_200_files_and_a_passi
     shape = (2048,) * 3
     assert 100 < image(shape, NOISY).files < 200
     assert store([(shape, NOISY)], "volume").files == 32**3 + 5
-    assert shard_shape(shape, (64, 64, 64), 4) is not None
 
 
 def test_stores_follow_size_splits_and_factor():

@@ -14,19 +14,19 @@ import numpy as np
 
 from xrmflow.arrays import blocks
 
-# The most a shard takes in memory before compression: a volume of 2048 x 2048 x 2048 has 128 shards then.
-SHARD_BYTES = 2**28
-
 Region = tuple[slice, ...]
 
 
-def shard_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    """Edges of the shards of a volume: one chunk high, as large across as `SHARD_BYTES` allows, in whole chunks.
+def shard_shape(
+    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int, *, limit: int
+) -> tuple[int, ...] | None:
+    """Edges of the shards of a volume: one chunk high, as large across as the limit allows, in whole chunks.
 
     Args:
         shape: (z, y, x).
         chunks: edges of its chunks.
         itemsize: bytes of a voxel.
+        limit: bytes of a shard, from `xrmflow.arrays.piece_bytes`.
 
     Returns:
         None where a shard would be a single chunk.
@@ -34,7 +34,7 @@ def shard_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) 
     across = [-(-size // chunk) for size, chunk in zip(shape[1:], chunks[1:], strict=True)]
     for parts in range(1, max(across) + 1):
         edges = [-(-count // parts) * chunk for count, chunk in zip(across, chunks[1:], strict=True)]
-        if chunks[0] * math.prod(edges) * itemsize <= SHARD_BYTES:
+        if chunks[0] * math.prod(edges) * itemsize <= limit:
             shard = (chunks[0], *edges)
             return None if shard == tuple(chunks) else shard
     return None

@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from xrmflow.arrays import Reader
+from xrmflow.arrays import Reader, piece_bytes
 from xrmflow.errors import StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
@@ -60,6 +60,7 @@ class StoreWriter:
         self._group = zarr.open_group(folder, mode="w", zarr_format=3)
         self._kind, self._sharded = kind, sharded
         self._arrays: dict[str, Any] = {}
+        self._shard_bytes = 0
 
     @property
     def names(self) -> list[str]:
@@ -69,7 +70,7 @@ class StoreWriter:
     def add(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
         """Create an array and return it for writing. `name` is "data" for the main array."""
         chunks = tuple(min(c, max(s, 1)) for c, s in zip(CHUNKS[self._kind][-len(shape) :], shape, strict=True))
-        shards = shard_shape(shape, chunks, np.dtype(dtype).itemsize) if self._sharded and len(shape) == 3 else None
+        shards = self._shards(shape, chunks, np.dtype(dtype).itemsize) if self._sharded and len(shape) == 3 else None
         array = self._group.create_array(
             name,
             shape=shape,
@@ -82,6 +83,11 @@ class StoreWriter:
         )
         self._arrays[name] = array if shards is None else ShardWriter(array)
         return self._arrays[name]
+
+    def _shards(self, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+        """Edges of shards, as large in coarser levels as in the array that was added first: so files stay few."""
+        self._shard_bytes = self._shard_bytes or piece_bytes(shape, itemsize)
+        return shard_shape(shape, chunks, itemsize, limit=self._shard_bytes)
 
     def files_of(self, name: str, slices: slice) -> list[str]:
         """The files, from the store's folder, that hold some slices of an array."""

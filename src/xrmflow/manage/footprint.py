@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from xrmflow.arrays import piece_bytes
 from xrmflow.io.multiscale import COARSE_ENOUGH
 from xrmflow.io.shards import shard_shape
 from xrmflow.io.stores import CHUNKS
@@ -96,7 +97,8 @@ def image(shape: Shape, kind: Kind, *, beside: int = 0) -> Footprint:
 
 def store(arrays: list[tuple[Shape, Kind]], kind: str, *, sharded: bool = False) -> Footprint:
     """A store of several arrays."""
-    parts = [_array(shape, numbers, CHUNKS[kind], sharded) for shape, numbers in arrays]
+    limit = piece_bytes(arrays[0][0], arrays[0][1].itemsize) if sharded else 0
+    parts = [_array(shape, numbers, CHUNKS[kind], limit) for shape, numbers in arrays]
     files = FILES_OF_STORE + sum(part.files for part in parts)
     return Footprint(BYTES_OF_STORE + BYTES_OF_FILE * files + sum(part.bytes for part in parts), files)
 
@@ -109,10 +111,10 @@ def levels(shape: Shape) -> list[Shape]:
     return found
 
 
-def _array(shape: Shape, kind: Kind, largest: Shape, sharded: bool) -> Footprint:
-    """An array: its chunks, whole also at the edge, its shards or chunks as files, and its description."""
+def _array(shape: Shape, kind: Kind, largest: Shape, limit: int) -> Footprint:
+    """An array: its chunks, whole also at the edge, its shards of up to `limit` bytes (0: its chunks) as files."""
     chunks = tuple(min(chunk, max(n, 1)) for chunk, n in zip(largest, shape, strict=True))
-    edges = (shard_shape(shape, chunks, kind.itemsize) if sharded else None) or chunks
+    edges = (shard_shape(shape, chunks, kind.itemsize, limit=limit) if limit else None) or chunks
     edge = sum(_mixed(n, chunk) / n for n, chunk in zip(shape[1:], chunks[1:], strict=True))
     files = 1 + math.prod(-(-n // size) for n, size in zip(shape, edges, strict=True))
     return Footprint(math.prod(shape) * (kind.stored + kind.padding * edge), files)

@@ -123,10 +123,10 @@ def _slide(held: np.ndarray, by: int, height: int) -> slice:
 
 
 def _write(volume: Writer, where: slice, slab: np.ndarray) -> None:
-    """Write a slab (y, x, z) chunk by chunk, so that the turned copy stays small."""
+    """Write a slab (y, x, z) chunk by chunk. The writer turns what it writes, so that no turned copy is held."""
     for rows in blocks(slab.shape[2], CHUNK):
         target = slice(where.start + rows.start, where.start + rows.stop)
-        volume[target] = np.ascontiguousarray(slab[:, :, rows].transpose(2, 0, 1))
+        volume[target] = slab[:, :, rows].transpose(2, 0, 1)
 
 
 def _log_plan(plan: SlabPlan, projections: Reader, grid: VolumeGrid) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xrmflow.arrays import blocks
+from xrmflow.arrays import blocks, piece_bytes
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.projectors.columns import ALIGNED, MARGIN
@@ -18,6 +18,8 @@ CHUNK = ALIGNED
 RUNTIME_BYTES = int(0.4e9)
 # Pixels filtered at a time, and the working copies of them in units of float32 (measured).
 FILTER_PIXELS, FILTER_COPIES = 2**21, 6
+# Compressed copies of a piece that a store holds while it writes it.
+WRITE_COPIES = 2
 # Views backprojected at a time, as many as a chunk of projection stores holds: always the same, because a voxel is
 # summed over them before it is added to the volume.
 VIEWS_AT_ONCE = 32
@@ -135,6 +137,7 @@ def _plan(
         + column_bytes * (views if hold else at_once)
         + FLOAT * at_once * tallest * cols
         + FLOAT * FILTER_COPIES * filter_views * view_pixels
-        + slice_bytes * (height + min(height, CHUNK))
+        + slice_bytes * height
+        + WRITE_COPIES * min(slice_bytes * min(height, CHUNK), piece_bytes(grid.shape, FLOAT))
     )
     return SlabPlan(tuple(slabs), starts, tallest, tuple(blocks(views, at_once)), filter_views, hold, int(total))
