@@ -44,7 +44,7 @@ def line_integrals(counts, flats, steps):
     darks = np.full((1, ROWS, COLS), 100.0)
     refs = references_for(counts, flats=flats, darks=darks, steps=steps)
     out = np.zeros(counts.shape, np.float32)
-    statistics = correct(counts, out, refs, steps=steps)
+    statistics = correct(counts, out, refs, steps=steps).summary()
     return out, refs, statistics
 
 

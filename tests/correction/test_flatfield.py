@@ -1,11 +1,13 @@
+import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from xrmflow.correction.air import find_margins
-from xrmflow.correction.flatfield import block_rows, correct
+from xrmflow.correction.flatfield import Sums, block_rows, correct
 from xrmflow.correction.references import references_for
 from xrmflow.correction.steps import Steps
 
@@ -30,7 +32,7 @@ def run(counts, flats, darks, steps, **options):
     out = np.zeros(counts.shape, np.float32)
     given = {key: options.pop(key) for key in ("exposure_s", "flat_exposure_s") if key in options}
     refs = references_for(counts, flats=flats, darks=darks, steps=steps, **given)
-    return out, correct(counts, out, refs, steps=steps, **options)
+    return out, correct(counts, out, refs, steps=steps, **options).summary()
 
 
 def test_noise_free_counts_give_the_true_line_integrals():
@@ -45,6 +47,35 @@ def test_block_size_does_not_change_a_bit():
     whole, _ = run(counts, flats, darks, Steps())
     parts, _ = run(counts, flats, darks, Steps(), memory_gb=4 * 14 * VIEWS * COLS * 12 / 1e9)
     assert np.array_equal(whole, parts)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "rings"), [((0, 8, 16, 24), "offset"), ((0, 11, 24), "sorting"), ((0, 1, 24), "wavelet_fourier")], ids=str
+)
+def test_rows_by_themselves_get_the_bits_and_sums_of_the_whole(cuts, rings):
+    """Also where a cluster of dead pixels reaches over several of the cuts, and many pixels are dead at once."""
+    counts, flats, darks, _ = scan()
+    scattered = np.random.default_rng(1).random((ROWS, COLS)) < 0.15
+    scattered[3:20, 30:45] = True
+    flats[:, scattered], counts[:, scattered] = 100, 100
+    counts[5, 11, 20] = 60000
+    steps = Steps(rings=rings)
+    whole, statistics = run(counts, flats, darks, steps)
+    refs = references_for(counts, flats=flats, darks=darks, steps=steps)
+    out = np.zeros_like(whole)
+    parts = [correct(counts, out, refs, steps=steps, rows=slice(*ends)) for ends in pairwise(cuts)]
+    assert np.array_equal(whole, out)
+    assert all(part.known == parts[0].known for part in parts)
+    sums = Sums.of_parts(json.loads(json.dumps(part.sums.to_dict())) for part in parts)
+    assert parts[0].known | sums.summary() == statistics
+
+
+def test_rows_that_are_not_there_are_refused():
+    counts, flats, darks, _ = scan()
+    refs = references_for(counts, flats=flats, darks=darks, steps=Steps())
+    for rows, strength in ((slice(0, ROWS + 1), 0.0), (slice(4, 4), 0.0), (slice(0, 8), 1.0)):
+        with pytest.raises(ValueError, match="rows: expected some of 24, all where the phase is retrieved"):
+            correct(counts, np.zeros(counts.shape), refs, steps=Steps(), rows=rows, phase_strength=strength)
 
 
 def test_statistics_count_what_was_mended():

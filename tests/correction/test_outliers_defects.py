@@ -79,6 +79,21 @@ def test_a_cluster_larger_than_the_window_is_filled():
     assert torch.allclose(fill(torch.ones(2, 12, 12), defects), torch.ones(2, 12, 12))
 
 
+def test_deep_in_a_cluster_pixels_are_filled_along_their_row():
+    """So what is filled does not depend on rows farther off than the blocks of a scan overlap."""
+    defects = torch.zeros(12, 12, dtype=torch.bool)
+    defects[2:10, 2:10] = True
+    images = torch.rand(2, 12, 12, generator=torch.Generator().manual_seed(0))
+    other = images.clone()
+    other[:, :2] += 1
+    assert torch.equal(fill(other, defects)[:, 4:], fill(images, defects)[:, 4:])
+    assert not torch.equal(fill(other, defects)[:, 3], fill(images, defects)[:, 3])
+
+
+def test_without_anything_good_there_is_nothing_to_fill_from():
+    assert not fill(torch.ones(2, 3, 4), torch.ones(3, 4, dtype=torch.bool)).any()
+
+
 def test_fill_lets_gradients_through():
     defects = torch.zeros(4, 5, dtype=torch.bool)
     defects[1, 2] = defects[1, 3] = True

@@ -98,7 +98,7 @@ def test_within_the_correction_block_size_does_not_matter(rings, memory_gb):
     refs = references_for(counts, flats=flats, darks=None, steps=steps)
     strength = filter_strength(PARALLEL, steps)
     whole, parts = np.zeros_like(counts), np.zeros_like(counts)
-    record = correct(counts, whole, refs, steps=steps, phase_strength=strength)
+    record = correct(counts, whole, refs, steps=steps, phase_strength=strength).summary()
     correct(counts, parts, refs, steps=steps, phase_strength=strength, memory_gb=memory_gb)
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     if rings == "none":
@@ -112,7 +112,7 @@ def test_a_dead_pixel_is_mended_before_the_filter():
     steps = replace(PAGANIN, **(BARE | {"dead_pixel_tolerance": 0.5}))
     out = np.zeros_like(counts)
     refs = references_for(counts, flats=flats, darks=None, steps=steps)
-    record = correct(counts, out, refs, steps=steps, phase_strength=filter_strength(PARALLEL, steps))
+    record = correct(counts, out, refs, steps=steps, phase_strength=filter_strength(PARALLEL, steps)).summary()
     assert record["dead_pixels"] == 1
     assert np.abs(out[0] - 0.5 * sheet())[20:29, 26:35].max() < 0.002
 

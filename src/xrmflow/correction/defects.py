@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-# Rows around a block that finding and filling defects look at.
-ROWS_AROUND = 4
-_WEIGHTS = torch.tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])
+# How far defects are filled from all around; what lies deeper in a cluster is filled along its row.
+DEPTH = 2
+# Rows around a block that finding and filling defects look at: one for outliers, two for medians, and the depth.
+ROWS_AROUND = 1 + 2 + DEPTH
+_AROUND = torch.tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]])
+_BESIDE = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 
 
 def defects_in_flat(beam: Tensor, *, tolerance: float) -> Tensor:
@@ -64,7 +67,8 @@ def defects_in_scan(steps: Tensor, *, factor: float = 4.0, usual: float | None =
 def fill(images: Tensor, defects: Tensor) -> Tensor:
     """Fill marked pixels with the weighted mean of their good neighbours, working inwards from the rim of a cluster.
 
-    Linear in `images`, hence differentiable.
+    From the third pixel of a cluster on these are the neighbours in the row: so a pixel is filled from `DEPTH` rows
+    around it and no more, and is the same in every block of rows. Linear in `images`, hence differentiable.
 
     Args:
         images: (view, row, col).
@@ -78,25 +82,22 @@ def fill(images: Tensor, defects: Tensor) -> Tensor:
     if not defects.any():
         return images
     filled, good = torch.where(defects, 0.0, images), ~defects
-    for _ in range(max(images.shape[1:])):
-        if good.all() or not good.any():
+    for weights in (*[_AROUND] * DEPTH, *[_BESIDE] * images.shape[2]):
+        sums = _neighbour_sum(good.to(images), weights)
+        rim = ~good & (sums > 0)
+        if not rim.any():
             break
-        filled, good = _grow(filled, good)
+        filled, good = _filled_at(rim, filled, weights, sums), good | rim
     return filled
 
 
-def _grow(images: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill the bad pixels that touch a good one."""
-    weights = _neighbour_sum(good.to(images)[None])[0]
-    rim = ~good & (weights > 0)
+def _filled_at(rim: Tensor, images: Tensor, weights: Tensor, sums: Tensor) -> Tensor:
+    """Fill the pixels of a rim: their neighbours are gathered, because they are few."""
     rows, cols = torch.nonzero(rim, as_tuple=True)
-    if rim.float().mean() > 0.1:
-        mean = _neighbour_sum(images) / weights.clamp_min(1e-9)
-        return torch.where(rim, mean, images), good | rim
-    # Defects are rare: gather their neighbours instead of filtering every view.
     padded = pad(images[:, None], (1, 1, 1, 1))[:, 0]
-    total = sum(_WEIGHTS[i, j].item() * padded[:, rows + i, cols + j] for i in range(3) for j in range(3))
-    return images.index_put((slice_all(images), rows, cols), total / weights[rows, cols]), good | rim
+    places = [(i, j) for i in range(3) for j in range(3) if weights[i, j] > 0]
+    total = sum(weights[i, j].item() * padded[:, rows + i, cols + j] for i, j in places)
+    return images.index_put((slice_all(images), rows, cols), total / sums[rows, cols])
 
 
 def slice_all(images: Tensor) -> Tensor:
@@ -104,8 +105,8 @@ def slice_all(images: Tensor) -> Tensor:
     return torch.arange(images.shape[0], device=images.device)[:, None]
 
 
-def _neighbour_sum(images: Tensor) -> Tensor:
-    return conv2d(images[:, None], _WEIGHTS.to(images)[None, None], padding=1)[:, 0]
+def _neighbour_sum(image: Tensor, weights: Tensor) -> Tensor:
+    return conv2d(image[None, None], weights.to(image)[None, None], padding=1)[0, 0]
 
 
 def _median(image: Tensor, size: int) -> Tensor:

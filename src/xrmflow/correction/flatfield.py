@@ -2,10 +2,12 @@
 
 Each block holds all views of some detector rows, since rings and flicker show only there; rows around a block are read
 along where a step looks at neighbours. Thresholds come from a survey of a few rows, so the result does not depend on
-the block size.
+the block size, and some of the rows can be corrected by themselves.
 """
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -37,15 +39,68 @@ class Survey:
 
 
 @dataclass
-class Statistics:
-    """Sums over blocks, turned into the record by `summary`."""
+class Sums:
+    """What is counted over rows, by whatever blocks or jobs; in the end it is the same for a scan.
 
-    pixels: int = 0
+    Attributes:
+        dead: pixels.
+        values: line integrals.
+        outliers: values replaced.
+        low: values of few photons, or of little transmission.
+        ring_squares: for each row the sum over its line integrals of the squares of what ring removal changed.
+    """
+
     dead: int = 0
     values: int = 0
     outliers: int = 0
     low: int = 0
-    ring_change: float = 0.0
+    ring_squares: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[dict[str, Any]]) -> "Sums":
+        """The sums of a scan from those of its parts."""
+        total = cls()
+        for part in (cls(**part) for part in parts):
+            total.dead += part.dead
+            total.values += part.values
+            total.outliers += part.outliers
+            total.low += part.low
+            total.ring_squares += part.ring_squares
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for `of_parts`."""
+        return asdict(self)
+
+    def summary(self) -> dict[str, Any]:
+        """dead_pixels, outliers_fraction, low_count_fraction and ring_change_rms, for the record of the scan."""
+        values = max(1, self.values)
+        return {
+            "dead_pixels": self.dead,
+            "outliers_fraction": self.outliers / values,
+            "low_count_fraction": self.low / values,
+            # Rounded once, so that it does not matter in which order rows were added up.
+            "ring_change_rms": (math.fsum(self.ring_squares) / values) ** 0.5,
+        }
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a correction found.
+
+    Attributes:
+        known: what is known without looking at every row, JSON-ready: the same for every part of a scan.
+        sums: over the rows that were corrected.
+    """
+
+    known: dict[str, Any]
+    sums: Sums
+
+    def summary(self) -> dict[str, Any]:
+        """Both, for the record: open_beam_counts_median (photons per pixel and view, None when the gain is unknown),
+        open_beam_grey_median, dead_pixels, outliers_fraction, low_count_fraction, ring_change_rms and what was done.
+        """
+        return self.known | self.sums.summary()
 
 
 def correct(
@@ -54,19 +109,22 @@ def correct(
     refs: References,
     *,
     steps: Steps,
+    rows: slice | None = None,
     already: Already = "counts",
     phase_strength: float = 0.0,
     memory_gb: float = 2.0,
     device: torch.device | str = "cpu",
     track: Track = untracked,
-) -> dict[str, Any]:
-    """Correct a scan: counts to line integrals.
+) -> Statistics:
+    """Correct a scan, or some rows of it: counts to line integrals.
 
     Args:
         raw: (view, row, col) counts, transmission or line integrals, as `already` says.
         out: (view, row, col) receives line integrals, dimensionless; with a phase filter it is read as well.
         refs: from `xrmflow.correction.references.references_for`.
         steps: which corrections are applied.
+        rows: those that are corrected and written, with the same bits as when all are; None for all. The phase filter
+            needs all.
         already: what `raw` holds; steps that were done before are left out.
         phase_strength: of the phase filter, from `xrmflow.correction.phase.filter_strength`; 0: none.
         memory_gb: about how much memory a block may take.
@@ -74,28 +132,32 @@ def correct(
         track: shows progress.
 
     Returns:
-        Statistics for the store's record: open_beam_counts_median (photons per pixel and view, None when the gain is
-        unknown),
-        open_beam_grey_median, dead_pixels, outliers_fraction, low_count_fraction, ring_change_rms and what was done.
+        Statistics for the record of the scan.
+
+    Raises:
+        ValueError: shapes that differ, or rows that are not there.
     """
     if tuple(out.shape) != tuple(raw.shape):
         raise ValueError(f"out: expected the shape of raw {tuple(raw.shape)}, got {tuple(out.shape)}")
+    total = raw.shape[1]
+    rows = rows or slice(0, total)
+    if not 0 <= rows.start < rows.stop <= total or (phase_strength and rows != slice(0, total)):
+        raise ValueError(f"rows: expected some of {total}, all where the phase is retrieved, got {rows}")
     survey = _survey(raw, refs, steps, already, device)
-    statistics = Statistics()
+    sums = Sums()
     halo = defects.ROWS_AROUND + rings.ROWS_AROUND
-    rows = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
-    for block in track(blocks(raw.shape[1], rows), label="flatfield"):
-        window = slice(max(0, block.start - halo), min(raw.shape[1], block.stop + halo))
+    height = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
+    for part in track(blocks(rows.stop - rows.start, height), label="flatfield"):
+        block = slice(rows.start + part.start, rows.start + part.stop)
+        window = slice(max(0, block.start - halo), min(total, block.stop + halo))
         counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
         inside = slice(block.start - window.start, block.stop - window.start)
-        result = _correct_block(
-            counts, refs.rows(window), survey, steps, already, inside, statistics, bool(phase_strength)
-        )
+        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, sums, bool(phase_strength))
         out[:, block] = result.cpu().numpy()
     if phase_strength:
         _retrieve(out, phase_strength, steps, memory_gb, device, track)
-        _remove_rings(out, rows, steps, statistics, device, track)
-    return _summary(raw, refs, steps, already, survey, statistics) | _phase_record(phase_strength)
+        _remove_rings(out, height, steps, sums, device, track)
+    return Statistics(_known(refs, steps, already, survey) | _phase_record(phase_strength), sums)
 
 
 def block_rows(shape: tuple[int, ...], *, memory_gb: float, halo: int) -> int:
@@ -146,7 +208,7 @@ def _correct_block(
     steps: Steps,
     already: Already,
     inside: slice,
-    statistics: Statistics,
+    sums: Sums,
     phase_follows: bool,
 ) -> Tensor:
     """Line integrals without rings, or, where the phase filter comes next, the mended transmission."""
@@ -157,20 +219,20 @@ def _correct_block(
     marked = None
     if steps.outlier_sigmas is not None:
         marked = outliers.find_outliers(transmitted, sigmas=steps.outlier_sigmas, noise=survey.noise)
-        statistics.outliers += int(marked[:, inside].sum())
+        sums.outliers += int(marked[:, inside].sum())
         transmitted = outliers.replace_outliers(transmitted, marked)
     photons = None if beam is None or refs.photons_per_count is None else beam * refs.photons_per_count
     if phase_follows:
         # Mended first, or the filter would spread what is wrong.
-        _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
-        return _mend(transmitted, transmitted, beam, survey, steps, inside, statistics)[:, inside]
+        _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, sums)
+        return _mend(transmitted, transmitted, beam, survey, steps, inside, sums)[:, inside]
     if already == "line_integral":
         integrals = counts if marked is None else outliers.replace_outliers(counts, marked)
     else:
         integrals = line_integrals(transmitted, photons, minimum_transmission=steps.minimum_transmission)
-    _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, statistics)
-    integrals = _mend(integrals, transmitted, beam, survey, steps, inside, statistics)
-    return _ringless(integrals, steps, inside, statistics)
+    _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, sums)
+    integrals = _mend(integrals, transmitted, beam, survey, steps, inside, sums)
+    return _ringless(integrals, steps, inside, sums)
 
 
 def _retrieve(
@@ -186,9 +248,7 @@ def _retrieve(
         out[block] = line_integrals(retrieved, minimum_transmission=steps.minimum_transmission).cpu().numpy()
 
 
-def _remove_rings(
-    out: Writer, rows: int, steps: Steps, statistics: Statistics, device: torch.device | str, track: Track
-) -> None:
+def _remove_rings(out: Writer, rows: int, steps: Steps, sums: Sums, device: torch.device | str, track: Track) -> None:
     """Rings, in place: a block is written once no later one looks at its rows any more."""
     halo, total = rings.ROWS_AROUND, out.shape[1]
     waiting: list[tuple[slice, np.ndarray]] = []
@@ -196,17 +256,18 @@ def _remove_rings(
         window = slice(max(0, block.start - halo), min(total, block.stop + halo))
         integrals = torch.from_numpy(as_float32(cast(Reader, out)[:, window])).to(device)
         inside = slice(block.start - window.start, block.stop - window.start)
-        waiting.append((block, _ringless(integrals, steps, inside, statistics).cpu().numpy()))
+        waiting.append((block, _ringless(integrals, steps, inside, sums).cpu().numpy()))
         while waiting and (waiting[0][0].stop <= block.stop - halo or block.stop == total):
             done, values = waiting.pop(0)
             out[:, done] = values
 
 
-def _ringless(integrals: Tensor, steps: Steps, inside: slice, statistics: Statistics) -> Tensor:
+def _ringless(integrals: Tensor, steps: Steps, inside: slice, sums: Sums) -> Tensor:
     ringless = _without_rings(integrals, steps, inside)
     integrals = integrals[:, inside]
-    statistics.ring_change += float((ringless - integrals).double().square().sum())
-    statistics.values += integrals.numel()
+    changed = (ringless - integrals).movedim(1, 0).cpu().numpy()
+    sums.ring_squares += [float(np.square(row, dtype=np.float64).sum()) for row in changed]
+    sums.values += integrals.numel()
     return ringless
 
 
@@ -217,9 +278,8 @@ def _mend(
     survey: Survey,
     steps: Steps,
     inside: slice,
-    statistics: Statistics,
+    sums: Sums,
 ) -> Tensor:
-    statistics.pixels += integrals[0, inside].numel()
     if steps.dead_pixel_tolerance is None:
         return integrals
     bad = torch.zeros(integrals.shape[1:], dtype=torch.bool, device=integrals.device)
@@ -227,7 +287,7 @@ def _mend(
         bad |= defects.defects_in_flat(beam[0], tolerance=steps.dead_pixel_tolerance)
     if integrals.shape[0] >= 8:
         bad |= defects.defects_in_scan(defects.mean_step(transmitted), usual=survey.usual_step)
-    statistics.dead += int(bad[inside].sum())
+    sums.dead += int(bad[inside].sum())
     return defects.fill(integrals, bad)
 
 
@@ -242,12 +302,12 @@ def _without_rings(integrals: Tensor, steps: Steps, inside: slice) -> Tensor:
     return integrals
 
 
-def _count_low(transmitted: Tensor, photons: Tensor | None, steps: Steps, statistics: Statistics) -> None:
+def _count_low(transmitted: Tensor, photons: Tensor | None, steps: Steps, sums: Sums) -> None:
     if photons is None:
         low = transmitted < steps.minimum_transmission
     else:
         low = (transmitted * photons < LOW_PHOTONS) & (photons > 0)
-    statistics.low += int(low.sum())
+    sums.low += int(low.sum())
 
 
 def _phase_record(strength: float) -> dict[str, Any]:
@@ -257,26 +317,20 @@ def _phase_record(strength: float) -> dict[str, Any]:
     return {"phase": known, "log": "ln(transmission)"}
 
 
-def _summary(
-    raw: Reader, refs: References, steps: Steps, already: Already, survey: Survey, statistics: Statistics
-) -> dict[str, Any]:
+def _known(refs: References, steps: Steps, already: Already, survey: Survey) -> dict[str, Any]:
+    """What of the statistics is known without looking at every row."""
     beam = refs.beam(1) if already == "counts" else None
     grey = None if beam is None else float(beam.median())
     gain = refs.photons_per_count
     scale = survey.beam_scale
-    known = "settings" if steps.photons_per_count else "estimated from the scatter of the flats"
+    source = "settings" if steps.photons_per_count else "estimated from the scatter of the flats"
+    low = f"transmission {steps.minimum_transmission:g}" if gain is None else f"{LOW_PHOTONS:g} photons"
     return {
         "open_beam_grey_median": grey,
         "open_beam_counts_median": None if grey is None or gain is None else grey * gain,
         "photons_per_count": gain,
-        "photons_per_count_source": "unknown" if gain is None else known,
-        "dead_pixels": statistics.dead,
-        "outliers_fraction": statistics.outliers / max(1, statistics.values),
-        "low_count_fraction": statistics.low / max(1, statistics.values),
-        "low_count_limit": f"{LOW_PHOTONS:g} photons"
-        if gain is not None
-        else f"transmission {steps.minimum_transmission:g}",
-        "ring_change_rms": (statistics.ring_change / max(1, statistics.values)) ** 0.5,
+        "photons_per_count_source": "unknown" if gain is None else source,
+        "low_count_limit": low,
         "air_columns": [survey.margins.left, survey.margins.right],
         "beam_scale_range": None if scale is None else [float(scale.min()), float(scale.max())],
         "exposure_ratio": refs.exposure_ratio,
