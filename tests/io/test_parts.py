@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from xrmflow.errors import StoreError, UserError
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.manifest import damaged_files, read_manifest
 from xrmflow.io.parts import Part
-from xrmflow.io.stores import create_volume, gather, open_volume
+from xrmflow.io.stores import create_projections, create_volume, gather, gathered, open_projections, open_volume
 
 GRID = VolumeGrid((150, 70, 80), 0.01)
 VALUES = np.random.default_rng(0).random(GRID.shape, np.float32)
@@ -124,3 +125,36 @@ def test_a_part_is_named_by_its_slices(text):
 def test_parts_are_whole_layers_of_chunks(tmp_path, part):
     with pytest.raises(UserError, match=f"part: expected some of 150 slices, in multiples of 64, got {part}"):
         write(tmp_path / "p.zarr", part)
+
+
+def test_projections_are_cut_along_rows(tmp_path):
+    acquisition = Acquisition(
+        beam="parallel",
+        angles_deg=tuple(range(40)),
+        rows=100,
+        cols=3,
+        pixel_mm=0.01,
+        source_to_axis_mm=None,
+        source_to_detector_mm=None,
+        centre_px=1.0,
+        midplane_px=49.5,
+    )
+    values = VALUES.ravel()[: 40 * 100 * 3].reshape(40, 100, 3)
+
+    def written(name, part):
+        described = {"quantity": "line_integral", "acquisition": acquisition, "provenance": MADE, "part": part}
+        rows = part.slices if part else slice(None)
+        with create_projections(tmp_path / name, **described, share={"dead": rows.start}, note="") as store:
+            store.add("data", values.shape)[:, rows] = values[:, rows]
+        return tmp_path / name
+
+    parts = [written("b.zarr", Part(64, 100)), written("a.zarr", Part(0, 64))]
+    with gathered(parts, tmp_path / "gathered.zarr") as (record, shares):
+        record["note"] = [share["dead"] for share in shares]
+    whole, made = written("whole.zarr", None), open_projections(tmp_path / "gathered.zarr")
+    assert (made.path / "chunks.txt").read_text() == (whole / "chunks.txt").read_text()
+    assert (made.acquisition, made.record["note"]) == (acquisition, [0, 64])
+    with pytest.raises(StoreError, match=r"parts that make up 100 rows, rows 0 to 64 are missing"):
+        gather(parts[:1], tmp_path / "gathered.zarr")
+    with pytest.raises(UserError, match="part: expected some of 100 rows, in multiples of 64, got 0-63"):
+        written("c.zarr", Part(0, 63))

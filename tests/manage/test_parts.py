@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
 from xrmflow.manage import parts
@@ -86,6 +87,14 @@ def test_the_finer_volume_is_cut_by_its_own_size(plan):
     assert Parts(plan).work("sr_apply", wildcards).voxels == share * plan.work("sr_apply", wildcards).voxels
 
 
+def test_projections_are_cut_along_rows_but_not_where_the_phase_is_retrieved(plan):
+    assert Parts(plan).of("flatfield", "a") == ["0-640", "640-1280", "1280-1920", "1920-2048"]
+    paganin = plan.settings.model_copy(update={"flatfield": FlatfieldSection(phase="paganin")})
+    own = Plan(plan.settings, plan.scans, own={"a": paganin}, sizes=KnownSize(LARGE))
+    assert Parts(own).of("flatfield", "a") == []
+    assert Parts(own).of("fdk", "a") == FOUR
+
+
 def test_a_part_asks_for_its_share(plan):
     wildcards = SimpleNamespace(scan="a", part="0-448")
     whole, part = plan.work("fdk", wildcards), Parts(plan).work("fdk", wildcards)
@@ -96,4 +105,5 @@ def test_a_part_asks_for_its_share(plan):
 
 def test_the_estimate_counts_the_jobs_of_parts(plan):
     small = Plan(plan.settings, plan.scans, sizes=KnownSize(ScanSize(1500, 512, 512, 2, (512, 512, 512))))
-    assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == len(FOUR)
+    rows = Parts(plan).by_size("flatfield", "a")
+    assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == len(FOUR) + len(rows)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.errors import RawFileError, SettingsError, StoreError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io.documents import read_document
+from xrmflow.io.manifest import read_manifest, store_folder
 from xrmflow.io.stores import create_projections, open_projections
 from xrmflow.stages import flatfield
 
@@ -24,17 +26,17 @@ ACQUISITION = Acquisition(
 )
 
 
-def write_raw(path, with_flats=True, **described):
+def write_raw(path, with_flats=True, rows=ROWS, **described):
     u = np.linspace(-1, 1, COLS)
-    truth = np.broadcast_to(np.sqrt(np.clip(0.5 - u**2, 0, None)), (VIEWS, ROWS, COLS))
+    truth = np.broadcast_to(np.sqrt(np.clip(0.5 - u**2, 0, None)), (VIEWS, rows, COLS))
     rng = np.random.default_rng(0)
     record = {"format": "test", "already": "counts", "exposure_s": 1.0, "flat_exposure_s": 1.0, **described}
     with create_projections(
-        path, quantity="counts", acquisition=ACQUISITION, provenance={"stage": "ingest"}, raw=record
+        path, quantity="counts", acquisition=replace(ACQUISITION, rows=rows), provenance={"stage": "ingest"}, raw=record
     ) as store:
         store["data"] = rng.poisson(30000 * np.exp(-truth)).astype(np.uint16)
         if with_flats:
-            store["flats"] = rng.poisson(30000, (5, ROWS, COLS)).astype(np.uint16)
+            store["flats"] = rng.poisson(30000, (5, rows, COLS)).astype(np.uint16)
     return truth
 
 
@@ -113,3 +115,29 @@ def test_dynamic_flats_say_what_they_found(paths):
     flatfield.run(**paths, params=FlatfieldSection(flats="dynamic"))
     notes = open_projections(paths["projections"]).record["flatfield"]["notes"]
     assert any("no component of 5 flats stands out" in note["text"] for note in notes)
+
+
+def test_parts_put_together_are_what_one_job_writes(tmp_path, paths):
+    """The store file by file, its record with the sums over the parts, the document and the pictures."""
+    write_raw(paths["raw"], rows=130)
+    flatfield.run(**paths, params=FlatfieldSection())
+    parts = [tmp_path / f"flatfield_{rows}.zarr" for rows in ("64-130", "0-64")]
+    for rows, path in zip(("64-130", "0-64"), parts, strict=True):
+        flatfield.run(raw=paths["raw"], projections=path, part=rows, params=FlatfieldSection())
+    again = paths | {name: tmp_path / "again" / paths[name].name for name in ("document", "views")}
+    again["projections"] = tmp_path / "again" / "p.zarr"
+    flatfield.run(**again, parts=parts, params=FlatfieldSection())
+    one, other = (given["projections"] for given in (paths, again))
+    assert (store_folder(one) / "chunks.txt").read_bytes() == (store_folder(other) / "chunks.txt").read_bytes()
+    np.testing.assert_array_equal(open_projections(one).data[...], open_projections(other).data[...])
+    assert read_manifest(one)["record"] == read_manifest(other)["record"]
+    said, expected = (read_document(given["document"], "flatfield") for given in (again, paths))
+    assert {**said, "provenance": None} == {**expected, "provenance": None}
+    assert paths["views"].read_bytes() == again["views"].read_bytes()
+
+
+def test_whole_views_are_not_cut(paths):
+    write_raw(paths["raw"], metadata={"energy_kev": 20.0})
+    params = FlatfieldSection(phase="paganin", delta_over_beta=500.0, phase_distance_mm=60.0)
+    with pytest.raises(SettingsError, match=r"flatfield\.phase: expected none to correct rows by themselves"):
+        flatfield.run(raw=paths["raw"], projections=paths["projections"], part="0-8", params=params)

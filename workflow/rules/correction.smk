@@ -12,6 +12,8 @@ rule flatfield:
         f"{SCAN}/logs/flatfield.log",
     benchmark:
         f"{SCAN}/benchmarks/flatfield.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("flatfield", cut=False),
     conda:
         "../../envs/xrmflow.yaml"
     threads: PLAN.threads("flatfield")

@@ -2,6 +2,61 @@
 # its stage: it has its section and lineage. docs/cluster.md says how it is decided, manage/parts.py decides it.
 
 
+rule flatfield_part:
+    input:
+        raw=RAW,
+    output:
+        part=temp(PART.replace("{store}", "flatfield")),
+    log:
+        f"{SCAN}/logs/flatfield_{{part}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/flatfield_{{part}}.tsv"
+    conda:
+        "../../envs/xrmflow.yaml"
+    threads: PLAN.threads("flatfield")
+    resources:
+        mem_mb=PARTS.memory_mb("flatfield"),
+        runtime=PARTS.minutes("flatfield"),
+    params:
+        section=section("flatfield"),
+        lineage=lineage("flatfield"),
+    message:
+        "{wildcards.scan}: counts to line integrals, rows {wildcards.part}"
+    shell:
+        "xrmflow flatfield --raw {input.raw} --projections {output.part} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
+rule flatfield_gather:
+    input:
+        raw=RAW,
+        parts=parts_of("flatfield"),
+    output:
+        projections=kept(PROJECTIONS, "standard"),
+        document=FLATFIELD,
+        views=VIEWS,
+    log:
+        f"{SCAN}/logs/flatfield_gather.log",
+    benchmark:
+        f"{SCAN}/benchmarks/flatfield_gather.tsv"
+    wildcard_constraints:
+        scan=PARTS.scans("flatfield", cut=True),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PARTS.gather_mb("flatfield"),
+        runtime=PARTS.gather_minutes("flatfield"),
+    params:
+        section=section("flatfield"),
+        lineage=lineage("flatfield"),
+    message:
+        "{wildcards.scan}: putting the projections together"
+    shell:
+        "xrmflow flatfield --raw {input.raw} --parts {input.parts} --projections {output.projections} "
+        "--document {output.document} --views {output.views} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+
+
 rule fdk_part:
     input:
         projections=PROJECTIONS,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PREFIX = "part of "
 ARRAY = "data"
+# The axis along which a kind of store is cut, and what lies along it.
+AXES = {"volume": 0, "projections": 1}
+NAMES = {"volume": "slices", "projections": "rows"}
 # What parts of one store have in common in their manifests.
 COMMON = ("kind", "quantity", "arrays", "record", "image", "sharded")
 TRACED = ("stage", "settings", "inputs", "lineage")
@@ -28,7 +31,7 @@ TRACED = ("stage", "settings", "inputs", "lineage")
 
 @dataclass(frozen=True)
 class Part:
-    """The slices start <= z < stop of a volume, written as "start-stop"."""
+    """The slices start <= z < stop of a volume, or rows of projections, written as "start-stop"."""
 
     start: int
     stop: int
@@ -38,20 +41,21 @@ class Part:
         """The part that a text names."""
         found = re.fullmatch(r"(\d+)-(\d+)", text)
         if not found or int(found[1]) >= int(found[2]):
-            raise UserError(f"part: expected START-STOP, the slices it has, got {text!r}")
+            raise UserError(f"part: expected START-STOP, the slices or rows it has, got {text!r}")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
         return f"{self.start}-{self.stop}"
 
-    def check(self, slices: int, edge: int) -> None:
-        """Raise unless this is a part of so many slices, in whole chunks of a height."""
-        if self.start % edge or self.stop > slices or (self.stop % edge and self.stop != slices):
-            raise UserError(f"part: expected some of {slices} slices, in multiples of {edge}, got {self}")
+    def check(self, kind: str, shape: Sequence[int], chunks: Sequence[int]) -> None:
+        """Raise unless this is a part, in whole chunks, of a store of a kind with an array of a shape."""
+        size, edge = shape[AXES[kind]], chunks[AXES[kind]]
+        if self.start % edge or self.stop > size or (self.stop % edge and self.stop != size):
+            raise UserError(f"part: expected some of {size} {NAMES[kind]}, in multiples of {edge}, got {self}")
 
     @property
     def slices(self) -> slice:
-        """As a selection."""
+        """As a selection along the axis that is cut."""
         return slice(self.start, self.stop)
 
 
@@ -73,6 +77,11 @@ def read_parts(paths: Sequence[Path]) -> list[dict[str, Any]]:
         _check_alike(first, other)
     _check_complete([manifest["part"] for manifest in manifests], first)
     return manifests
+
+
+def kind_of(manifest: dict[str, Any]) -> str:
+    """The kind of store that a part is one of."""
+    return manifest["kind"].removeprefix(PREFIX)
 
 
 def adopt(writer: "StoreWriter", manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -98,7 +107,8 @@ def adopt(writer: "StoreWriter", manifests: Sequence[dict[str, Any]]) -> dict[st
             raise StoreError(f"{folder}: its chunks are not those of the other parts; run its stage again")
         chunks = {name: line for name, line in listed(folder).items() if name.startswith(f"{ARRAY}/c/")}
         if chunks.keys() != set(writer.files_of(ARRAY, slice(*manifest["part"]))):
-            raise StoreError(f"{folder}: expected the chunks of slices {Part(*manifest['part'])}; run its stage again")
+            what = f"{NAMES[kind_of(manifest)]} {Part(*manifest['part'])}"
+            raise StoreError(f"{folder}: expected the chunks of {what}; run its stage again")
         lines |= chunks
         for name in chunks:
             _link(folder / name, writer.folder / name)
@@ -113,12 +123,12 @@ def _check_alike(first: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def _check_complete(ranges: list[list[int]], first: dict[str, Any]) -> None:
-    slices = first["shape"][0]
-    for (_, stop), (start, _) in pairwise([[0, 0], *ranges, [slices, slices]]):
+    size, name = first["shape"][AXES[kind_of(first)]], NAMES[kind_of(first)]
+    for (_, stop), (start, _) in pairwise([[0, 0], *ranges, [size, size]]):
         if stop != start:
             fault = "missing" if stop < start else "there twice"
-            what = f"slices {min(start, stop)} to {max(start, stop)} are {fault}"
-            raise StoreError(f"{first['folder'].parent}: expected parts that make up {slices} slices, {what}")
+            what = f"{name} {min(start, stop)} to {max(start, stop)} are {fault}"
+            raise StoreError(f"{first['folder'].parent}: expected parts that make up {size} {name}, {what}")
 
 
 def _link(source: Path, target: Path) -> None:

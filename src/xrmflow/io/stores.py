@@ -26,7 +26,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
 from xrmflow.io.multiscale import multiscale as write_multiscale
-from xrmflow.io.parts import PREFIX, Part, adopt, read_parts
+from xrmflow.io.parts import AXES, PREFIX, Part, adopt, kind_of, read_parts
 from xrmflow.io.shards import ShardWriter, shard_shape
 
 Kind = Literal["projections", "volume"]
@@ -89,15 +89,14 @@ class StoreWriter:
         self._shard_bytes = self._shard_bytes or piece_bytes(shape, itemsize)
         return shard_shape(shape, chunks, itemsize, limit=self._shard_bytes)
 
-    def files_of(self, name: str, slices: slice) -> list[str]:
-        """The files, from the store's folder, that hold some slices of an array."""
+    def files_of(self, name: str, part: slice) -> list[str]:
+        """The files, from the store's folder, that hold a part of an array: some of its slices or rows."""
         array = self._arrays[name]
         array = array.array if isinstance(array, ShardWriter) else array
-        edges = array.shards or array.chunks
-        first, last = slices.start // edges[0], -(-slices.stop // edges[0])
-        across = (range(-(-size // edge)) for size, edge in zip(array.shape[1:], edges[1:], strict=True))
-        keys = product(range(first, last), *across)
-        return [f"{name}/{array.metadata.encode_chunk_key(key)}" for key in keys]
+        edges, axis = array.shards or array.chunks, AXES[self._kind]
+        keys = [range(-(-size // edge)) for size, edge in zip(array.shape, edges, strict=True)]
+        keys[axis] = range(part.start // edges[axis], -(-part.stop // edges[axis]))
+        return [f"{name}/{array.metadata.encode_chunk_key(key)}" for key in product(*keys)]
 
     def flush(self) -> None:
         """Write what shards still hold back."""
@@ -167,19 +166,30 @@ class Volume(Store):
 
 @contextmanager
 def create_projections(
-    path: Path | str, *, quantity: Quantity, acquisition: Acquisition, provenance: dict[str, Any], **record: Any
+    path: Path | str,
+    *,
+    quantity: Quantity,
+    acquisition: Acquisition,
+    provenance: dict[str, Any],
+    part: Part | None = None,
+    share: Mapping[str, Any] | None = None,
+    **record: Any,
 ) -> Iterator[StoreWriter]:
-    """Write a projections store; it is sealed and published when the block ends without an exception.
+    """Write a projections store, or a part of one; it is sealed and published when the block ends without an exception.
 
     Args:
         path: the store's folder or its manifest.
         quantity: what the main array "data" holds.
         acquisition: the geometry, stored in the record.
         provenance: from `xrmflow.io.provenance.provenance`.
+        part: the rows that are written; None for all. From parts `gathered` makes the store.
+        share: what a part adds to the record of the whole, JSON-ready; it may be filled until the block ends.
         record: anything else JSON-ready that readers need.
     """
     full = {"acquisition": acquisition.to_dict(), **record}
-    with _create(store_folder(path), "projections", quantity, full, provenance) as store:
+    shape = (acquisition.views, acquisition.rows, acquisition.cols)
+    described = _described(part, "projections", shape) | ({"share": share} if part else {})
+    with _create(store_folder(path), "projections", quantity, full, provenance, part=described) as store:
         yield store
 
 
@@ -210,11 +220,8 @@ def create_volume(
     """
     described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
     full = {"grid": described, "calibrated": calibrated, **record}
-    if part:
-        part.check(grid.shape[0], CHUNKS["volume"][0])
     image = multiscale and quantity in PICTURES
-    whole = {"image": image, "sharded": multiscale, "shape": list(grid.shape), "dtype": "float32"}
-    described = {} if part is None else {"part": [part.start, part.stop], **whole}
+    described = _described(part, "volume", grid.shape, image=image, sharded=multiscale)
     with _create(store_folder(path), "volume", quantity, full, provenance, sharded=multiscale, part=described) as store:
         yield store
         if image and part is None:
@@ -224,20 +231,43 @@ def create_volume(
 def gather(parts: Sequence[Path], path: Path | str) -> None:
     """Publish the store that sealed parts make up: the same files that one process would have written.
 
-    Chunks are linked, not copied, and their checksums taken over; coarser levels of an image are made here.
-
     Raises:
         StoreError: parts that do not make up a store, from `read_parts` and `adopt`.
+    """
+    with gathered(parts, path):
+        pass
+
+
+@contextmanager
+def gathered(parts: Sequence[Path], path: Path | str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The same where parts have shares of the record: it may be completed before the store is published.
+
+    Chunks are linked, not copied, and their checksums taken over; coarser levels of an image are made here.
+
+    Yields:
+        The record that the parts have in common, and the shares, part after part.
     """
     manifests = read_parts(parts)
     first, record = manifests[0], manifests[0]["record"]
     made = first["provenance"] | {"finished": max(m["provenance"].get("finished", "") for m in manifests)}
     known: dict[str, str] = {}
-    kind, quantity, traced = first["kind"].removeprefix(PREFIX), first["quantity"], made | {"parts": len(parts)}
+    kind, quantity, traced = kind_of(first), first["quantity"], made | {"parts": len(parts)}
     with _create(store_folder(path), kind, quantity, record, traced, sharded=first["sharded"], known=known) as store:
         known.update(adopt(store, manifests))
+        yield record, [manifest.get("share", {}) for manifest in manifests]
         if first["image"]:
             store.make_image(quantity, grid=_grid(record), calibrated=bool(record["calibrated"]))
+
+
+def _described(
+    part: Part | None, kind: Kind, shape: Sequence[int], *, image: bool = False, sharded: bool = False
+) -> dict[str, Any]:
+    """What the manifest of a part says beside that of a store; nothing for a whole one."""
+    if part is None:
+        return {}
+    part.check(kind, shape, CHUNKS[kind])
+    whole = {"image": image, "sharded": sharded, "shape": list(shape), "dtype": "float32"}
+    return {"part": [part.start, part.stop], **whole}
 
 
 def _grid(record: dict[str, Any]) -> VolumeGrid:

@@ -1,4 +1,4 @@
-"""Which stages work on a scan in parts, jobs of their own, and where their volumes are cut.
+"""Which stages work on a scan in parts, jobs of their own, and where their volumes and projections are cut.
 
 Size decides, with one exception: what is there and up to date stays as it was made, in one job or in parts of whatever
 size. Snakemake would make it anew, because another rule with other inputs writes it; but its bits are the same.
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 # What the process that plans a run has found made otherwise than size would have it, for its jobs to inherit.
 MADE = "XRMFLOW_PARTS"
-# Parts are whole layers of the chunks of volume stores.
+# Parts are whole layers of the chunks of stores.
 LAYER, FLOAT = 64, 4
 # Each stage that can work in parts, and a file that it always leaves, from the folder of a scan.
 RESULTS = {
+    "flatfield": "flatfield.json",
     "fdk": "volume.zarr/manifest.json",
     "n2i_split": "splits/0.zarr/manifest.json",
     "n2i_apply": "denoised.zarr/manifest.json",
@@ -43,10 +44,10 @@ def stage_of(rule: str) -> str:
 
 
 def layers(shape: tuple[int, int, int], part_gb: float) -> list[str]:
-    """Where a volume of float32 is cut: "start-stop" of each part; nothing where it is small enough for one job.
+    """Where an array of float32 is cut: "start-stop" of each part; nothing where it is small enough for one job.
 
     Args:
-        shape: (z, y, x).
+        shape: (z, y, x) of a volume, (row, view, col) of projections.
         part_gb: the most that a part has, 1e9 bytes; one layer may have more.
     """
     slices, slice_bytes = shape[0], FLOAT * shape[1] * shape[2]
@@ -57,7 +58,7 @@ def layers(shape: tuple[int, int, int], part_gb: float) -> list[str]:
 
 
 class Parts:
-    """Where the volumes of a run are cut.
+    """Where the volumes and projections of a run are cut.
 
     Args:
         plan: of the run.
@@ -88,10 +89,14 @@ class Parts:
         return layers(shape, self._plan.settings.jobs.part_gb) if shape else []
 
     def _shape(self, stage: str, scan: str) -> tuple[int, int, int] | None:
-        """Voxels (z, y, x) of the volume that a stage writes; None where the scan cannot be read."""
+        """What a stage writes, with the axis first that may be cut; None where none may, or the scan cannot be read."""
         size = self._plan.size(scan)
         if size is None:
             return None
+        if stage == "flatfield":
+            # The phase filter looks at whole views.
+            whole = self._plan.settings_of(scan).flatfield.phase != "none"
+            return None if whole else (size.rows, size.views, size.cols)
         z, y, x = size.shape
         finer = superres_factor(self._plan.settings) if stage == "sr_apply" else 1
         return z * finer, y * finer, x * finer
@@ -158,7 +163,7 @@ class Parts:
         return of
 
     def work(self, stage: str, wildcards: Any) -> resources.Job:
-        """What the job of a part works on: its slices, and detector rows above and below them."""
+        """What the job of a part works on: its slices or rows, and detector rows above and below them."""
         whole = self._plan.work(stage, wildcards)
         start, stop = map(int, wildcards.part.split("-"))
         shape = self._shape(stage, wildcards.scan)
