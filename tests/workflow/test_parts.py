@@ -1,12 +1,19 @@
 """A scan that is worked on in parts has the stores of one that is not, and loses no more than a part."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 
+import numpy as np
 import pytest
+import yaml
+
+from xrmflow.io.write_dataexchange import write_dataexchange
 
 SHAPE = (150, 64, 64)
 IN_PARTS = {"part_gb": 0.0011}
@@ -44,6 +51,50 @@ def test_parts_change_neither_bits_nor_what_is_stale_and_lose_no_more_than_one(c
     cut.change("cupping", degree=3)
     said = cut.xrmflow("why", "bone", "fdk", "--settings", "run/config.yaml").stdout
     assert "cupping.degree: 2 -> 3 (cupping" in said
+
+
+@pytest.fixture
+def tall(project):
+    """A scan of 72 rows, which reach into a second layer of chunks, and a network trained before."""
+    along, across = np.linspace(-1, 1, 72)[:, None], np.linspace(-1, 1, 32)
+    seen = np.exp(-np.sqrt(np.clip(0.5 - across**2, 0, None)) * (1 + 0.3 * along))
+    rng = np.random.default_rng(0)
+    write_dataexchange(
+        project.root / "run/tall.h5",
+        projections=rng.poisson(20000 * seen, (48, 72, 32)).astype(np.uint16),
+        flats=rng.poisson(20000, (4, 72, 32)).astype(np.uint16),
+        angles_deg=np.linspace(0, 180, 48, endpoint=False),
+        pixel_size_um=10.0,
+    )
+    (project.root / "run/scans.tsv").write_text("scan\tsource\ntall\ttall.h5\n")
+    shutil.copytree(project.root / "run/models/default", project.root / "run/trained")
+    settings = project.settings | {"measure": ["superres"], "trained_sr": "run/trained/sr.safetensors"}
+    (project.root / "run/config.yaml").write_text(yaml.safe_dump(settings))
+    return project
+
+
+def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
+    target = "run/{}/tall/superres.zarr/manifest.json"
+    whole = tall.make(target.format("results"))
+    assert whole.returncode == 0, whole.stdout
+    settings = tall.settings | {"results": "run/cut", "jobs": {"part_gb": 1e-5}}
+    (tall.root / "run/config.yaml").write_text(yaml.safe_dump(settings))
+    cut = tall.make(target.format("cut"))
+    assert cut.returncode == 0, cut.stdout
+    ran = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", cut.stdout))
+    assert ran == {"ingest": 1, "align": 1, "cupping": 1} | {
+        f"{stage}_{kind}": number if kind == "part" else 1
+        for stage, number in (("flatfield", 2), ("fdk", 2), ("sr_apply", 3))
+        for kind in ("part", "gather")
+    }
+    one, other = (tall.root / f"run/{results}/tall" for results in ("results", "cut"))
+    for store in ("projections", "volume", "superres"):
+        assert (one / f"{store}.zarr/chunks.txt").read_text() == (other / f"{store}.zarr/chunks.txt").read_text(), store
+    assert (one / "flatfield_views.npz").read_bytes() == (other / "flatfield_views.npz").read_bytes()
+    said = [json.loads((scan / "flatfield.json").read_text())["flatfield"] for scan in (one, other)]
+    assert said[0] == said[1]
+    tall.change("jobs", part_gb=8.0)
+    assert "Nothing to be done" in tall.make(target.format("cut"), "--dry-run").stdout
 
 
 def kill_in_the_second_part(project, folder):
