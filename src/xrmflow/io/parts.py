@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xrmflow.errors import StoreError, UserError
 from xrmflow.io.manifest import listed, read_manifest, store_folder
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 PREFIX = "part of "
 ARRAY = "data"
+Kind = Literal["projections", "volume"]
 # The axis along which a kind of store is cut, and what lies along it.
-AXES = {"volume": 0, "projections": 1}
-NAMES = {"volume": "slices", "projections": "rows"}
+AXES: dict[Kind, int] = {"volume": 0, "projections": 1}
+NAMES: dict[Kind, str] = {"volume": "slices", "projections": "rows"}
 # What parts of one store have in common in their manifests.
 COMMON = ("kind", "quantity", "arrays", "record", "image", "sharded")
 TRACED = ("stage", "settings", "inputs", "lineage")
@@ -47,7 +48,7 @@ class Part:
     def __str__(self) -> str:
         return f"{self.start}-{self.stop}"
 
-    def check(self, kind: str, shape: Sequence[int], chunks: Sequence[int]) -> None:
+    def check(self, kind: Kind, shape: Sequence[int], chunks: Sequence[int]) -> None:
         """Raise unless this is a part, in whole chunks, of a store of a kind with an array of a shape."""
         size, edge = shape[AXES[kind]], chunks[AXES[kind]]
         if self.start % edge or self.stop > size or (self.stop % edge and self.stop != size):
@@ -79,7 +80,7 @@ def read_parts(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return manifests
 
 
-def kind_of(manifest: dict[str, Any]) -> str:
+def kind_of(manifest: dict[str, Any]) -> Kind:
     """The kind of store that a part is one of."""
     return manifest["kind"].removeprefix(PREFIX)
 

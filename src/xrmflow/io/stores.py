@@ -26,10 +26,9 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.manifest import read_manifest, seal, store_folder
 from xrmflow.io.multiscale import multiscale as write_multiscale
-from xrmflow.io.parts import AXES, PREFIX, Part, adopt, kind_of, read_parts
+from xrmflow.io.parts import AXES, PREFIX, Kind, Part, adopt, kind_of, read_parts
 from xrmflow.io.shards import ShardWriter, shard_shape
 
-Kind = Literal["projections", "volume"]
 Quantity = Literal[
     "counts",
     "transmission",
@@ -58,7 +57,8 @@ class StoreWriter:
     def __init__(self, folder: Path, kind: Kind, *, sharded: bool = False) -> None:
         self.folder = folder
         self._group = zarr.open_group(folder, mode="w", zarr_format=3)
-        self._kind, self._sharded = kind, sharded
+        self._kind: Kind = kind
+        self._sharded = sharded
         self._arrays: dict[str, Any] = {}
         self._shard_bytes = 0
 
