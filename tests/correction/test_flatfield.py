@@ -152,8 +152,8 @@ def test_corrected_data_are_not_divided_again(already):
 
 def test_rows_of_a_block_fit_memory_and_chunks():
     assert block_rows((100, 50, 10), memory_gb=1, halo=4) == 50
-    assert block_rows((1600, 2000, 2000), memory_gb=16, halo=4) == 64
-    assert block_rows((1600, 2000, 2000), memory_gb=2, halo=4) in (1, 2, 4)
+    assert block_rows((1600, 2000, 2000), memory_gb=16, halo=4) == 128
+    assert block_rows((1600, 2000, 2000), memory_gb=2, halo=4) == 8
     assert block_rows((1600, 2000, 2000), memory_gb=1e-6, halo=4) == 1
 
 

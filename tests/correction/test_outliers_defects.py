@@ -3,6 +3,7 @@ import pytest
 import scipy.ndimage
 import torch
 
+from xrmflow.correction import outliers
 from xrmflow.correction.defects import defects_in_flat, defects_in_scan, fill, mean_step
 from xrmflow.correction.outliers import find_outliers, median_in_time, median_of_neighbours, replace_outliers
 
@@ -99,3 +100,14 @@ def test_fill_lets_gradients_through():
     defects[1, 2] = defects[1, 3] = True
     images = torch.rand(2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: fill(x, defects), images)
+
+
+@pytest.mark.parametrize("views", [2, 3, 7, 8])
+def test_views_can_be_looked_at_some_at_a_time(views, monkeypatch):
+    images = noisy()[:views]
+    images[views // 2, 3, 4], images[0, 5, 5], images[-1, 2, 2] = 9.0, 9.0, 0.0
+    expected = find_outliers(images, sigmas=8.0, noise=(0.01, 0.01)), median_of_neighbours(images)
+    assert expected[0].any()
+    monkeypatch.setattr(outliers, "PIXELS_AT_ONCE", 3 * images[0].numel())
+    assert torch.equal(find_outliers(images, sigmas=8.0, noise=(0.01, 0.01)), expected[0])
+    assert torch.equal(median_of_neighbours(images), expected[1])

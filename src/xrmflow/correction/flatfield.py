@@ -23,7 +23,7 @@ from xrmflow.correction.transmission import line_integrals, transmission
 LOW_PHOTONS = 100.0
 SURVEY_BANDS, SURVEY_ROWS = 4, 8
 # Tensors of a block's size alive at once, measured: counts, transmission, medians and their temporaries.
-BLOCK_COPIES = 14
+BLOCK_COPIES = 8
 # The same of padded frames in the phase filter, and how many frames are worked on at once at most.
 FRAME_COPIES, VIEWS_AT_ONCE = 8, 32
 
@@ -153,7 +153,9 @@ def correct(
         counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
         inside = slice(block.start - window.start, block.stop - window.start)
         result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, sums, bool(phase_strength))
-        out[:, block] = result.cpu().numpy()
+        # A writer holds what it compresses: not all views at a time.
+        for views in blocks(raw.shape[0], VIEWS_AT_ONCE):
+            out[views, block] = result[views].cpu().numpy()
     if phase_strength:
         _retrieve(out, phase_strength, steps, memory_gb, device, track)
         _remove_rings(out, height, steps, sums, device, track)

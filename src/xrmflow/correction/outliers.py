@@ -3,9 +3,16 @@
 Not differentiable where a value is replaced: the gradient goes to the neighbours that replace it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from xrmflow.arrays import blocks
+
+# Medians are taken of so many pixels at a time: their two dozen copies then stay small, and in the cache.
+PIXELS_AT_ONCE = 2**20
 
 # Exchanges that leave the median of nine values in place 4 (Smith 1996; as in Devillard's collection of fast medians).
 _EXCHANGES = (
@@ -20,6 +27,10 @@ def median_of_neighbours(images: Tensor) -> Tensor:
     Args:
         images: (view, row, col).
     """
+    return by_views(_median_of_neighbours, images, around=0)
+
+
+def _median_of_neighbours(images: Tensor) -> Tensor:
     padded = pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     rows, cols = images.shape[1:]
     values = [padded[:, i : i + rows, j : j + cols] for i in range(3) for j in range(3)]
@@ -64,11 +75,33 @@ def find_outliers(transmitted: Tensor, *, sigmas: float, noise: tuple[float, flo
     """
     if not sigmas > 0:
         raise ValueError(f"sigmas: expected a positive number, got {sigmas}")
-    in_space, in_time = _differences(transmitted)
-    limit_space, limit_time = (sigmas * s for s in noise or (_sigma(in_space), _sigma(in_time)))
-    high = (in_space > limit_space) & (in_time > limit_time)
-    low = (in_space < -limit_space) & (in_time < -limit_time)
-    return high | low
+    limit_space, limit_time = (sigmas * s for s in noise or scatter(transmitted))
+
+    def beyond_limits(images: Tensor) -> Tensor:
+        in_space, in_time = _differences(images)
+        high = (in_space > limit_space) & (in_time > limit_time)
+        low = (in_space < -limit_space) & (in_time < -limit_time)
+        return high | low
+
+    # The first and the last view of a part are compared with the two next to them, as those of the scan are.
+    return by_views(beyond_limits, transmitted, around=2)
+
+
+def by_views(operation: Callable[[Tensor], Tensor], images: Tensor, *, around: int) -> Tensor:
+    """What an operation makes of images, some views at a time.
+
+    Args:
+        operation: from views to as many; a view's result follows from itself and those next to it.
+        images: (view, row, col).
+        around: views that are given to it on either side of those that are kept.
+    """
+    views = images.shape[0]
+    parts = []
+    for part in blocks(views, max(2, PIXELS_AT_ONCE // max(1, images[0].numel()))):
+        first = max(0, part.start - around)
+        made = operation(images[first : part.stop + around])
+        parts.append(made[part.start - first : part.stop - first])
+    return torch.cat(parts)
 
 
 def replace_outliers(transmitted: Tensor, outliers: Tensor) -> Tensor:
