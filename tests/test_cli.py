@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_overview_lists_every_stage(capsys):
     shown = capsys.readouterr().out
     for stage in cli.stages():
         assert f"  {stage} " in shown
+
+
+def test_overview_says_what_each_command_does_in_one_column():
+    lines = [line for line in cli.overview().splitlines() if line.startswith("  ")]
+    said = [re.fullmatch(r"  (\w+) +(\S.*)", line) for line in lines]
+    assert {match[1] for match in said if match} == {*cli.stages(), *cli.TOOLS}
+    assert len({match.start(2) for match in said if match}) == 1
+    assert not [match[0] for match in said if match and match[2].startswith(("Stage ", match[1]))]
 
 
 def test_unknown_command_suggests_the_nearest(capsys):

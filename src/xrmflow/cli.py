@@ -69,9 +69,10 @@ def stages() -> tuple[str, ...]:
 def overview() -> str:
     """The text of `xrmflow --help`."""
     lines = ["usage: xrmflow COMMAND [options]     (`xrmflow COMMAND --help` explains one)", "", "Tools:"]
-    lines += [f"  {name:<12} {_summary('manage', name)}" for name in TOOLS]
+    width = max(map(len, (*TOOLS, *stages())))
+    lines += [f"  {name:<{width}}  {_summary('manage', name)}" for name in TOOLS]
     lines += ["", "Stages (run for you by Snakemake, in this order):"]
-    lines += [f"  {name:<12} {_summary('stages', name)}" for name in stages()]
+    lines += [f"  {name:<{width}}  {_summary('stages', name)}" for name in stages()]
     lines += ["", "A first run:  xrmflow init scan.txrm && snakemake --cores all --config settings=config.yaml"]
     return "\n".join(lines)
 
@@ -262,7 +263,8 @@ def _summary(package: str, name: str) -> str:
     """First line of a command's module docstring, read without importing it."""
     file = HERE / package / f"{name}.py"
     text = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
-    return (text or "").split("\n")[0]
+    line = (text or "").split("\n")[0].removeprefix(f"Stage {name}: ")
+    return line[:1].upper() + line[1:]
 
 
 def _nearest(name: str) -> str:

@@ -144,7 +144,7 @@ def test_a_lacuna_at_the_end_of_the_volume_is_marked_cut(phantom):
     rows, tables = table(volume, segment(volume, scale=SCALE, recipe=Recipe()))
     assert sum(one["touching_border"] for one in tables.lacunae) == 1
     assert rows["Lc.N"]["value"] == len(PLACES) - 1
-    assert "1 more are cut" in rows["Lc.N"]["note"]
+    assert "left out: 1" in rows["Lc.N"]["note"]
 
 
 def test_slices_and_masks_cut_the_region_but_not_what_is_seen(phantom):

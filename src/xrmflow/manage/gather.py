@@ -10,8 +10,8 @@ def run(*, parts: list[Path], stores: list[Path]) -> None:
     """Publish the stores that sealed parts make up, as the workflow does with what its jobs have made.
 
     Args:
-        parts: of the first store, then as many of the next.
-        stores: to write.
+        parts: sealed parts: all of the first store, then as many of the next.
+        stores: the stores to write, in the same order.
     """
     each = len(parts) // len(stores) if stores else 0
     if not each or each * len(stores) != len(parts):

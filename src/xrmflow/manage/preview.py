@@ -115,7 +115,7 @@ def draw(shown: Preview, title: str) -> Any:
     _image(axes[1], projections[:, projections.shape[1] // 2], "sinogram, middle row", aspect="auto")
     scale, extent = _slice_limits(shown.slices), _extent(shown)
     for axis, image, row in zip(axes[2:], shown.slices, shown.rows, strict=True):
-        unit = ", um" if extent else ""
+        unit = " (axes in um)" if extent else ""
         _image(axis, image, f"slice at row {row:.4g}{unit}", limits=scale, origin="lower", extent=extent)
     lower.suptitle("middle slice for several centres of rotation (px): the sharpest, without arcs, is right")
     scale = _slice_limits(shown.montage)

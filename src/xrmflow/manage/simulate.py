@@ -53,7 +53,8 @@ def run(folder: Path, *, preset: Preset = "demo", seed: int = 0) -> str:
 
     Args:
         folder: where to write; made if it does not exist.
-        preset: tiny (seconds), demo (half a minute), small (minutes) or large (hours; 16 GB of memory).
+        preset: tiny (seconds; to try the commands, its networks hardly learn anything), demo (half a minute), small
+            (minutes) or large (hours; 16 GB of memory).
         seed: of the bone, the faults and the noise; the same seed gives the same scans.
     """
     files = simulate(folder, preset=preset, seed=seed)

@@ -18,8 +18,7 @@ def lacuna_rows(data: Segmented, options: Options, lacunae: list[Lacuna], reason
         return [row("Lc.N", "number of lacunae", None, "1", "", noted(scale, reason))]
     whole = [one for one in lacunae if not one.cut]
     bone = data.count(BONE) * scale.edge**3
-    note = f"{len(lacunae) - len(whole)} more are cut by the edge of the volume and left out"
-    note = noted(scale, note)
+    note = noted(scale, f"cut by the edge of the volume and left out: {len(lacunae) - len(whole)}")
     volumes = np.array([one.voxels for one in whole]) * scale.um**3
     grey = np.array([one.grey_voxels for one in whole]) * scale.um**3
     canals = data.count(CANAL) * scale.edge**3
