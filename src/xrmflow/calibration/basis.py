@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from xrmflow.arrays import Reader, as_float32
+from xrmflow.arrays import Reader, as_float32, check_projections
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
@@ -68,8 +68,9 @@ def load_slab(
         device: where the slab lives.
 
     Raises:
-        ValueError: degree or slices below one.
+        ValueError: projections of another shape than the acquisition, degree or slices below one.
     """
+    check_projections(projections.shape, acquisition)
     if degree < 1 or slices < 1:
         raise ValueError(f"degree, slices: expected at least 1 each, got {degree}, {slices}")
     binning = -(-acquisition.cols // MOST_COLS)

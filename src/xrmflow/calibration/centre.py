@@ -9,30 +9,17 @@ the midplane and the roll of the detector. The same slices from the even and fro
 noise moves the result.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
-from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration import fan
+from xrmflow.arrays import Reader, Track, check_projections, untracked
+from xrmflow.calibration.centre_sweep import FineSweep, angle_factor, coarse_sweep, fine_sweep, with_step
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
 
-SMOOTHING_PX = 1.5
-OFFSETS_PX = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-# The parabola is fitted this far around the best.
-NEAR_PX = 0.75
-COARSE_COLS, FINE_COLS, MONTAGE_PX = 128, 768, 256
-VIEWS_A_COLUMN = 2.0
-# Gradient energy decides where it drops at least this much (relative) three pixels off the best. Measured: over 0.4
-# for full turns, 0.05 to 0.09 for short scans, below 0.03 for parallel half turns, where it is off by 0.2 px and
-# the order is not.
-GRADIENT_CONTRAST = 0.04
 LEAST_GRADIENT_CONTRAST, LEAST_ORDER_CONTRAST = 0.01, 0.01
 LARGEST_UNCERTAINTY_PX = 0.5
 # What interpolation and sampling leave even without noise.
@@ -40,8 +27,8 @@ FLOOR_PX = 0.02
 ROLL_SIGMAS = 3.0
 # Slices off the midplane are taken for fans; how many rows of height that may mix up.
 MIXED_ROWS = 4.0
-# How much sharper, as a share of the drop three pixels off the centre, another angular step has to be.
-STEP_GAIN = 0.03
+# The search goes this share of the detector's width either way, and so many pixels at least.
+SEARCH_SHARE, LEAST_SEARCH_PX = 1 / 8, 4.0
 
 
 @dataclass(frozen=True)
@@ -160,28 +147,21 @@ def find_centre(
     Raises:
         ValueError: projections of another shape than the acquisition, or a search range that is not positive.
     """
-    expected = (acquisition.views, acquisition.rows, acquisition.cols)
-    if tuple(projections.shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
-    search = max(4.0, acquisition.cols / 8) if search_px is None else search_px
+    check_projections(projections.shape, acquisition)
+    search = max(LEAST_SEARCH_PX, acquisition.cols * SEARCH_SHARE) if search_px is None else search_px
     if not search > 0:
         raise ValueError(f"search_px: expected a positive number of pixels, got {search_px}")
     rows = slice_rows(acquisition, slices)
-    coarse = _coarse(projections, acquisition, rows[len(rows) // 2], search)
-    start = coarse.best_px
-    factor = 1.0
-    if check_angles and _is_half_turn(acquisition):
-        factor = _angle_factor(projections, acquisition, rows[:: max(1, len(rows) // 3)], start)
-    turned = _with_step(acquisition, factor)
-    lines = [_fine_sinogram(projections, turned, row) for row in rows]
-    sweep = _sweep(lines, np.array(rows) - acquisition.midplane_px, start, track)
+    coarse = coarse_sweep(projections, acquisition, row=rows[len(rows) // 2], search_px=search)
+    some = rows[:: max(1, len(rows) // 3)]
+    factor = angle_factor(projections, acquisition, rows=some, start_px=coarse.best_px) if check_angles else 1.0
+    turned = with_step(acquisition, factor)
+    sweep = fine_sweep(projections, turned, rows=rows, start_px=coarse.best_px, track=track)
     line = _line(sweep, roll=roll)
-    at_edge = (
-        max(abs(start - acquisition.centre_px) + coarse.step_px, abs(line.centre_px - acquisition.centre_px)) > search
-    )
+    before = acquisition.centre_px
+    at_edge = max(abs(coarse.best_px - before) + coarse.step_px, abs(line.centre_px - before)) > search
     arc_deg = limited_arc_deg(scan_geometry(acquisition))
     trusted, message = _judge(line, sweep, at_edge=at_edge, search=search, arc_deg=arc_deg)
-    notes = [] if factor == 1 else [_angle_note(acquisition, factor)]
     fitted = acquisition
     if trusted:
         fitted = replace(turned, centre_px=line.centre_px, roll_deg=acquisition.roll_deg + line.roll_deg)
@@ -194,7 +174,7 @@ def find_centre(
         angle_factor=factor,
         trusted=trusted,
         message=message,
-        notes=tuple(notes) if trusted else (),
+        notes=(_angle_note(acquisition, factor),) if trusted and factor != 1 else (),
         method=f"sharpest slices ({sweep.method})",
         sweep_px=sweep.trials_px,
         sweep_score=_unit(sweep.scores[:, 0].mean(axis=0)),
@@ -227,150 +207,11 @@ def slice_rows(acquisition: Acquisition, slices: int) -> list[float]:
 
 
 @dataclass(frozen=True)
-class _Coarse:
-    best_px: float
-    step_px: float
-    trials_px: np.ndarray
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """Scores (slice, [all, even, odd views], trial), and what was read off them."""
-
-    method: str
-    trials_px: np.ndarray
-    scores: np.ndarray
-    heights_px: np.ndarray
-    centres_px: np.ndarray
-    contrasts: np.ndarray
-    pictures: np.ndarray
-
-
-@dataclass(frozen=True)
 class _Line:
     centre_px: float
     uncertainty_px: float
     roll_deg: float
     roll_uncertainty_deg: float | None
-
-
-def _coarse(projections: Reader, acquisition: Acquisition, row: float, search: float) -> _Coarse:
-    """Best centre on a slice of about `COARSE_COLS` columns by steps of half a binned pixel, then finer by fours."""
-    binning = max(1, acquisition.cols // COARSE_COLS)
-    best, reach = acquisition.centre_px, search
-    first: _Coarse | None = None
-    while True:
-        lines = fan.sinogram(projections, acquisition, row=row, binning=binning, view_step=_step(acquisition, binning))
-        trials = best + np.arange(-reach, reach + 0.25 * binning, 0.5 * binning)
-        images = fan.slices(lines, trials, smoothing_px=SMOOTHING_PX).sum(axis=0)
-        scores = fan.gradient_energy(images)
-        if 1 - np.median(scores) / max(scores.max(), 1e-30) < GRADIENT_CONTRAST:
-            scores = fan.order(images, fan.grey_range(images[len(images) // 2]))
-        best = float(trials[scores.argmax()])
-        first = replace(first, best_px=best) if first else _Coarse(best, float(binning), trials, scores)
-        if binning <= 4:
-            return first
-        reach, binning = float(binning), max(1, binning // 4)
-
-
-def _fine_sinogram(projections: Reader, acquisition: Acquisition, row: float) -> fan.Sinogram:
-    binning = -(-acquisition.cols // FINE_COLS)
-    return fan.sinogram(projections, acquisition, row=row, binning=binning, view_step=_step(acquisition, binning))
-
-
-def _step(acquisition: Acquisition, binning: int) -> int:
-    return max(1, int(acquisition.views / (VIEWS_A_COLUMN * acquisition.cols / binning)))
-
-
-def _measures(images: np.ndarray, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient energy and order, each ([all, even, odd views], trial), of images (2, trial, y, x)."""
-    sets = (images[0] + images[1], 2 * images[0], 2 * images[1])
-    return np.stack([fan.gradient_energy(s) for s in sets]), np.stack([fan.order(s, limits) for s in sets])
-
-
-def _limits(line: fan.Sinogram, centre: float) -> tuple[float, float]:
-    image = fan.slices(line, np.array([centre]), smoothing_px=SMOOTHING_PX)
-    return fan.grey_range(image.sum(axis=(0, 1)))
-
-
-def _choose(gradient: np.ndarray, order: np.ndarray) -> tuple[str, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """The measure that tells centres apart: its name, its values (slice, 3, trial), and how to take its contrast."""
-
-    def relative(whole: np.ndarray) -> np.ndarray:
-        return 1 - 0.5 * (whole[:, 0] + whole[:, -1]) / np.maximum(whole.max(axis=1), 1e-30)
-
-    def absolute(whole: np.ndarray) -> np.ndarray:
-        return whole.max(axis=1) - 0.5 * (whole[:, 0] + whole[:, -1])
-
-    if np.median(relative(gradient[:, 0])) >= GRADIENT_CONTRAST:
-        return "gradient energy", gradient, relative
-    return "order of grey values", order, absolute
-
-
-def _sweep(lines: list[fan.Sinogram], heights: np.ndarray, start: float, track: Track) -> _Sweep:
-    """Score trial centres around `start` in every slice, moving on until the best lies well inside."""
-    unit = lines[0].binning
-    offsets = np.array(OFFSETS_PX) * unit
-    method, scores, contrast = "", np.zeros((1, 3, 1)), np.ptp
-    trials, pictures = start + offsets, np.zeros((1, 1, 1), np.float32)
-    for _ in range(4):
-        trials = start + offsets
-        gradients, orders = [], []
-        for number, line in enumerate(track(lines, total=len(lines), label="centre sweep")):
-            images = fan.slices(line, trials, smoothing_px=SMOOTHING_PX)
-            for values, measured in zip((gradients, orders), _measures(images, _limits(line, start)), strict=True):
-                values.append(measured)
-            if number == len(lines) // 2:
-                pictures = _pictures(images.sum(axis=0))
-        method, scores, contrast = _choose(np.stack(gradients), np.stack(orders))
-        best = float(trials[_joint(scores[:, 0]).argmax()])
-        if abs(best - start) <= NEAR_PX * unit:
-            break
-        start = best
-    centres = np.array([[_vertex(trials, curve, unit) for curve in curves] for curves in scores])
-    return _Sweep(method, trials, scores, heights, centres, np.maximum(contrast(scores[:, 0]), 1e-9), pictures)
-
-
-def _joint(scores: np.ndarray) -> np.ndarray:
-    return (scores / np.maximum(np.abs(scores).max(axis=1, keepdims=True), 1e-30)).sum(axis=0)
-
-
-def _with_step(acquisition: Acquisition, factor: float) -> Acquisition:
-    """The acquisition with its angular step multiplied."""
-    if factor == 1:
-        return acquisition
-    first = acquisition.angles_deg[0]
-    return replace(acquisition, angles_deg=tuple(first + (a - first) * factor for a in acquisition.angles_deg))
-
-
-def _is_half_turn(acquisition: Acquisition) -> bool:
-    """Whether this is a parallel scan over about half a turn in even steps, as a file writer's formula gives."""
-    steps = np.diff(acquisition.angles_deg)
-    if acquisition.beam != "parallel" or len(steps) < 15:
-        return False
-    even = bool(np.abs(steps - steps.mean()).max() < 0.01 * abs(steps.mean()))
-    return even and abs(abs(float(steps.sum())) - 180) < 2 * abs(float(steps.mean()))
-
-
-def _angle_factor(projections: Reader, acquisition: Acquisition, rows: list[float], start: float) -> float:
-    """Factor on the angular step that counts the arc's end in (or out); 1 unless every slice is clearly sharper."""
-    views = acquisition.views
-    factors = (1.0, views / (views - 1), (views - 1) / views)
-    scores, limits = [], []
-    for factor in factors:
-        turned = _with_step(acquisition, factor)
-        lines = [_fine_sinogram(projections, turned, row) for row in rows]
-        trials = start + np.array([-3.0, *np.arange(-1.0, 1.01, 0.25), 3.0]) * lines[0].binning
-        limits = limits or [_limits(line, start) for line in lines]
-        images = (fan.slices(line, trials, smoothing_px=SMOOTHING_PX) for line in lines)
-        scores.append(np.stack([_measures(image, limit)[1] for image, limit in zip(images, limits, strict=True)]))
-    recorded = scores[0]
-    drop = recorded.max(axis=2) - 0.5 * (recorded[:, :, 0] + recorded[:, :, -1])
-    gains = [(s.max(axis=2) - recorded.max(axis=2)) / np.maximum(drop, 1e-30) for s in scores]
-    best = int(np.argmax([gain[:, 0].mean() for gain in gains]))
-    # Slices, and the even and odd views by themselves, have to agree.
-    return factors[best] if best and gains[best].min() > STEP_GAIN else 1.0
 
 
 def _angle_note(acquisition: Acquisition, factor: float) -> str:
@@ -381,30 +222,11 @@ def _angle_note(acquisition: Acquisition, factor: float) -> str:
     )
 
 
-def _pictures(images: np.ndarray) -> np.ndarray:
-    """Slices averaged down to at most `MONTAGE_PX` pixels, (n, y, x) float32."""
-    if images.shape[-1] <= MONTAGE_PX:
-        return images
-    return interpolate(torch.from_numpy(images)[:, None], size=(MONTAGE_PX, MONTAGE_PX), mode="area")[:, 0].numpy()
-
-
 def _unit(scores: np.ndarray) -> np.ndarray:
     return (scores - scores.min()) / max(float(np.ptp(scores)), 1e-30)
 
 
-def _vertex(trials: np.ndarray, scores: np.ndarray, unit: float) -> float:
-    """Position of the maximum of the parabola fitted around the best trial; the best trial where there is none."""
-    best = int(scores.argmax())
-    near = np.abs(trials - trials[best]) <= NEAR_PX * unit * 1.001
-    if near.sum() < 3:
-        return float(trials[best])
-    curve = np.polyfit(trials[near] - trials[best], scores[near] / max(abs(scores[best]), 1e-30), 2)
-    if curve[0] >= 0:
-        return float(trials[best])
-    return float(trials[best] + np.clip(-0.5 * curve[1] / curve[0], -unit, unit))
-
-
-def _line(sweep: _Sweep, *, roll: bool) -> _Line:
+def _line(sweep: FineSweep, *, roll: bool) -> _Line:
     """Weighted straight line through the centres over height: the value at the midplane, and its slope as a roll."""
     heights, centres = sweep.heights_px, sweep.centres_px[:, 0]
     count = len(heights)
@@ -428,7 +250,7 @@ def _line(sweep: _Sweep, *, roll: bool) -> _Line:
     return _Line(float(offset), float(np.sqrt(covariance[0, 0] + FLOOR_PX**2)), turn, turn_error)
 
 
-def _judge(line: _Line, sweep: _Sweep, *, at_edge: bool, search: float, arc_deg: float | None) -> tuple[bool, str]:
+def _judge(line: _Line, sweep: FineSweep, *, at_edge: bool, search: float, arc_deg: float | None) -> tuple[bool, str]:
     found = f"centre {line.centre_px:.2f} +- {line.uncertainty_px:.2f} px"
     contrast = float(np.median(sweep.contrasts))
     least = LEAST_GRADIENT_CONTRAST if sweep.method == "gradient energy" else LEAST_ORDER_CONTRAST

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, untracked
+from xrmflow.arrays import Reader, Track, check_projections, untracked
 from xrmflow.calibration.consistency import PASSES, Level, band_pass, cropped, make_level, supported
 from xrmflow.calibration.gauge import free_profiles, ray_displacement_px
 from xrmflow.calibration.vertical import row_sums, vertical_motion_px
@@ -176,9 +176,7 @@ def fit_motion(
     Raises:
         ValueError: projections of another shape than the acquisition, too few knots.
     """
-    expected = (acquisition.views, acquisition.rows, acquisition.cols)
-    if tuple(projections.shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    check_projections(projections.shape, acquisition)
     if knots < 4:
         raise ValueError(f"knots: expected at least 4 for a cubic spline, got {knots}")
     now, last, left, history = _raised(projections, acquisition, min(knots, START_KNOTS)), None, 1.0, []

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, Writer, untracked
+from xrmflow.arrays import Reader, Track, Writer, check_projections, untracked
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors.columns import ALIGNED
@@ -43,9 +43,7 @@ def fdk(
     Raises:
         ValueError: shapes that do not fit, an unknown window, fewer than two views.
     """
-    expected = (geometry.views, geometry.rows, geometry.cols)
-    if tuple(projections.shape[-3:]) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    check_projections(projections.shape[-3:], geometry)
     added = missing_columns(geometry)
     filtered = filter_views(
         projections, geometry, view_weights(geometry), window=window, truncation_px=truncation_px, added=added
@@ -177,8 +175,6 @@ def _check_finite(block: Tensor, views: slice, rows: slice) -> None:
 
 
 def _check_shapes(projections: Reader, volume: Writer, geometry: ScanGeometry, grid: VolumeGrid) -> None:
-    expected = (geometry.views, geometry.rows, geometry.cols)
-    if tuple(projections.shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
+    check_projections(projections.shape, geometry)
     if tuple(volume.shape) != tuple(grid.shape):
         raise ValueError(f"volume: expected shape (z, y, x) = {tuple(grid.shape)}, got {tuple(volume.shape)}")

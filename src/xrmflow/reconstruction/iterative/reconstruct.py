@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
+from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, check_projections, untracked
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
@@ -170,10 +170,8 @@ def _read(
     prepare: Callable[[Tensor], Tensor] | None,
     device: torch.device | str,
 ) -> Tensor:
-    shape = (geometry.views, geometry.rows, geometry.cols)
-    if tuple(projections.shape) != shape:
-        raise ValueError(f"projections: expected shape (view, row, col) = {shape}, got {tuple(projections.shape)}")
-    data = torch.empty(shape, device=device)
+    check_projections(projections.shape, geometry)
+    data = torch.empty(tuple(projections.shape), device=device)
     for views in blocks(geometry.views, VIEWS_AT_ONCE):
         block = as_float32(projections[views])
         if not np.isfinite(block).all():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from xrmflow.arrays import check_projections
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.projectors.transform import project, project_adjoint
@@ -77,10 +78,8 @@ def make_system(
     Raises:
         ValueError: shapes that do not fit, values that are not finite, weights below 0, nothing left to reconstruct.
     """
-    shape = (geometry.views, geometry.rows, geometry.cols)
-    if tuple(projections.shape) != shape:
-        raise ValueError(f"projections: expected shape (view, row, col) = {shape}, got {tuple(projections.shape)}")
-    root = None if weights is None else _root(weights, shape)
+    check_projections(projections.shape, geometry)
+    root = None if weights is None else _root(weights, tuple(projections.shape))
     data = projections.detach().to(torch.float32)
     if root is not None:
         root = root.to(data.device)
