@@ -38,19 +38,6 @@ class Writer(Protocol):
     def __setitem__(self, selection: Any, value: Any, /) -> None: ...
 
 
-class Frames(Protocol):
-    """How many views a scan has, and of how many rows and columns: an `Acquisition`, a `ScanGeometry`."""
-
-    @property
-    def views(self) -> int: ...
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def cols(self) -> int: ...
-
-
 class Track(Protocol):
     """Wraps an iterable and shows how far the loop over it has come, as `rich.progress.track` does."""
 
@@ -105,13 +92,6 @@ def piece_bytes(shape: tuple[int, ...], itemsize: int) -> int:
         itemsize: bytes of a voxel.
     """
     return min(max(math.prod(shape) * itemsize // PIECES, LEAST_PIECE), MOST_PIECE)
-
-
-def check_projections(shape: tuple[int, ...], scan: Frames) -> None:
-    """Raise ValueError unless projections of this shape are (view, row, col) of a scan."""
-    expected = (scan.views, scan.rows, scan.cols)
-    if tuple(shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(shape)}")
 
 
 def as_float32(block: Any) -> np.ndarray:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from xrmflow.arrays import Reader, as_float32, check_projections
+from xrmflow.arrays import Reader, as_float32
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.geometry.scan import ScanGeometry, check_projections, scan_geometry
 from xrmflow.projectors.matrices import row_window, voxel_to_pixel
 from xrmflow.reconstruction.fdk import fdk
 

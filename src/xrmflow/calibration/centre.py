@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from xrmflow.arrays import Reader, Track, check_projections, untracked
+from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.centre_sweep import FineSweep, angle_factor, coarse_sweep, fine_sweep, with_step
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
 
 LEAST_GRADIENT_CONTRAST, LEAST_ORDER_CONTRAST = 0.01, 0.01

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, check_projections, untracked
+from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.consistency import PASSES, Level, band_pass, cropped, make_level, supported
 from xrmflow.calibration.gauge import free_profiles, ray_displacement_px
 from xrmflow.calibration.vertical import row_sums, vertical_motion_px
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.projectors.transform import project
 
 DIRECTIONS = ("shift_x", "shift_y", "shift_z", "turn_x", "turn_y", "turn_z")

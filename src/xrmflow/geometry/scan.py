@@ -3,6 +3,7 @@
 Conventions are stated in `xrmflow.geometry.acquisition`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -178,3 +179,10 @@ def _detector_axes(u: Tensor, away: Tensor, *, roll: Tensor, tilt: Tensor, slant
     u, away = torch.cos(slant) * u + torch.sin(slant) * away, torch.cos(slant) * away - torch.sin(slant) * u
     v = torch.cos(tilt) * v + torch.sin(tilt) * away
     return torch.cos(roll) * u + torch.sin(roll) * v, torch.cos(roll) * v - torch.sin(roll) * u
+
+
+def check_projections(shape: Sequence[int], scan: Acquisition | ScanGeometry) -> None:
+    """Raise ValueError unless projections of this shape are (view, row, col) of a scan."""
+    expected = (scan.views, scan.rows, scan.cols)
+    if tuple(shape) != expected:
+        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(shape)}")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, Writer, check_projections, untracked
+from xrmflow.arrays import Reader, Track, Writer, untracked
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.geometry.scan import ScanGeometry, check_projections
 from xrmflow.projectors.columns import ALIGNED
 from xrmflow.projectors.transform import backproject
 from xrmflow.reconstruction import fdk_cpu

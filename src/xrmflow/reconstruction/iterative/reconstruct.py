@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, check_projections, untracked
+from xrmflow.arrays import Reader, Track, Writer, as_float32, blocks, untracked
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.geometry.scan import ScanGeometry, check_projections
 from xrmflow.reconstruction.iterative.cgls import cgls
 from xrmflow.reconstruction.iterative.region import surrounding_grid
 from xrmflow.reconstruction.iterative.sart import os_sart, sirt

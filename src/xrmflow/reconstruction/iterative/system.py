@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from xrmflow.arrays import check_projections
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry
+from xrmflow.geometry.scan import ScanGeometry, check_projections
 from xrmflow.projectors.transform import project, project_adjoint
 
 POWER_ITERATIONS, POWER_TOLERANCE, POWER_MARGIN = 30, 1e-3, 1.01
