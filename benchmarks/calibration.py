@@ -19,13 +19,13 @@ WHATS = ("cupping", "materials", "biology", "geometry", "motion", "htc2022")
 
 def main() -> None:
     """Read what is asked for and its options, run it, print."""
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(add_help=False)  # --help is answered below, with the options of what is measured
     first.add_argument("--what", choices=WHATS, default="cupping")
     chosen, rest = first.parse_known_args()
     part = importlib.import_module(f"calibration_{chosen.what}")
     parser = argparse.ArgumentParser(
         prog=f"calibration.py --what {chosen.what}",
-        description=part.__doc__,
+        description=f"{__doc__}\n{chosen.what}: {part.__doc__}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     part.add_options(parser)

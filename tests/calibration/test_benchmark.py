@@ -25,6 +25,15 @@ def run(benchmark, monkeypatch, capsys, options):
     return json.loads(capsys.readouterr().out)
 
 
+def test_help_names_what_can_be_measured_and_the_options_of_the_one_that_was_asked_for(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--what", "geometry", "--help"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    shown = capsys.readouterr().out
+    assert "--what motion" in shown
+    assert "--route" in shown
+
+
 def test_cupping_prints_one_line_of_json_with_the_figures(benchmark, monkeypatch, capsys):
     options = (
         "--what cupping --cases 1 --seed 3 --rows 8 --views 100 --counts 20000 --mineral-variation 0 --cost-cols 0"
