@@ -11,7 +11,7 @@ demo: .venv/.done  ## simulate a scan, run the workflow on it, print where the r
 	snakemake --cores $(CORES) --config settings=demo/config.yaml
 	@echo "The report: $(CURDIR)/demo/results/bone/report.html"
 
-test: .venv/.test  ## the fast tests
+test: .venv/.test  ## the tests
 	python -m pytest -q
 
 lint: .venv/.lint  ## the gate that continuous integration applies

@@ -13,6 +13,8 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
+from xrmflow.manage.snakefile import snakefile_option
+
 METADATA = Path(".snakemake/metadata")
 LINEAGE = re.compile(r"'([0-9a-f]{16})'")
 # Snakemake folds the names of its records into folders where they are longer than a file's name can be.
@@ -68,7 +70,7 @@ def main(settings: str, file: str) -> int:
     jobs = _Jobs()
     logging.getLogger().addHandler(jobs)
     try:
-        snakemake(["--dry-run", "--cores", "1", "--config", f"settings={settings}"])
+        snakemake([*snakefile_option(), "--dry-run", "--cores", "1", "--config", f"settings={settings}"])
     except SystemExit as end:
         if end.code:
             return int(end.code)

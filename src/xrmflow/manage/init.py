@@ -14,6 +14,7 @@ from xrmflow.io.raw_scan import RawScan
 from xrmflow.io.sniff import open_raw
 from xrmflow.io.volume_kind import volume_kind
 from xrmflow.manage.config_text import config_text
+from xrmflow.manage.snakefile import command_line
 
 SETTINGS, TABLE = "config.yaml", "scans.tsv"
 MAX_ID = 64
@@ -184,5 +185,5 @@ def _summary(scans: list[Found], skipped: list[str], folder: Path) -> str:
     lines = [f"{folder / TABLE}: {len(scans)} scan(s): {', '.join(scan.scan for scan in scans)}"]
     lines += [f"left out: {line}" for line in skipped]
     lines += [f"to decide in {SETTINGS}: {line}" for line in _all_needs(scans)]
-    lines.append(f"next: snakemake --cores all --config settings={folder / SETTINGS}")
+    lines.append(f"next: {command_line(folder / SETTINGS)}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.simulated_run import write_run
+from xrmflow.manage.snakefile import command_line
 from xrmflow.metrics.labels import BONE, CANAL, LACUNA, OUTSIDE
 from xrmflow.morphometry.thickness import local_thickness
 from xrmflow.phantom.detector import dark_subtracted
@@ -61,7 +62,7 @@ def run(folder: Path, *, preset: Preset = "demo", seed: int = 0) -> str:
     rows = [(file.scan, file.path, file.role, file.pair, file.truth) for file in files]
     settings = write_run(folder, rows, preset=preset)
     shown = [f"{file.path}  (truth: {file.truth})" for file in files]
-    return "\n".join([*shown, f"Next: snakemake --cores all --config settings={settings}"])
+    return "\n".join([*shown, f"Next: {command_line(settings)}"])
 
 
 def simulate(folder: Path, *, preset: Preset, seed: int) -> list[SimulatedFile]:
