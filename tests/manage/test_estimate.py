@@ -11,6 +11,7 @@ from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.estimate import estimate, run
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import load_plan
+from xrmflow.morphometry.needs import MEASUREMENT
 
 ROWS = {"a": "train\tb\t", "b": "reference\t\t", "c": "test\t\t"}
 
@@ -96,3 +97,19 @@ def test_the_table_and_the_json_say_the_same(planned):
     assert "on 2 cores" in shown
     assert [row["name"] for row in plain["scans"]] == ["a", "b", "c", "models and study"]
     assert plain["unread"] == []
+
+
+def test_scratch_stands_apart_and_only_where_volumes_exceed_the_memory_of_a_stage(planned, monkeypatch):
+    monkeypatch.delenv("XRMFLOW_SCRATCH", raising=False)
+    whole = estimate(planned(), cores=2).total
+    assert whole.scratch_gb == 0
+    assert "scratch:" not in run(settings=Path("config.yaml"))
+    plan = planned("morphometry: {memory_gb: 0.001}\n")
+    two, four = (estimate(plan, cores=cores).total for cores in (2, 4))
+    size = plan.size("c")
+    assert size is not None
+    # Two scans have a super-resolved volume, of eight times the voxels; two jobs of two threads run on four cores.
+    assert two.scratch_gb == pytest.approx(8e-9 * MEASUREMENT.disk_bytes * size.voxels)
+    assert four.scratch_gb == pytest.approx(2 * two.scratch_gb)
+    assert two.peak_gb == pytest.approx(whole.peak_gb)
+    assert "beside the results while bone is measured" in run(settings=Path("config.yaml"))

@@ -15,6 +15,7 @@ from xrmflow.manage.estimate import kept_and_passing, scan_footprints
 from xrmflow.manage.plan import Plan
 from xrmflow.manage.sizes import Sizes, superres_factor
 from xrmflow.manage.space import check_free_space
+from xrmflow.morphometry.needs import MEASUREMENT
 
 VIEWS, ROWS, COLS = 50, 20, 100
 Usage = namedtuple("Usage", "free")
@@ -45,8 +46,8 @@ def plan_of(tmp_path, sources, settings=None, role="train"):
     return Plan(settings, scans, sizes=Sizes(tmp_path / "sizes.json"))
 
 
-def check(plan, results, at_once=1):
-    check_free_space(plan, results, unfinished=list(plan.scans), at_once=at_once)
+def check(plan, results, cores: int | None = 1):
+    check_free_space(plan, results, unfinished=list(plan.scans), cores=cores)
 
 
 def test_a_run_that_fits_passes_and_one_that_does_not_says_what_to_do(tmp_path, scan, disk):
@@ -67,17 +68,36 @@ def test_a_file_that_cannot_be_read_is_left_to_its_own_job(tmp_path, disk):
 @pytest.mark.parametrize(
     ("keep", "passes"), [("final", ("raw", "projections", "splits")), ("standard", ("raw",)), ("all", ())]
 )
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_what_is_not_kept_counts_for_the_scans_worked_on_together(tmp_path, scan, disk, keep, passes, at_once):
+@pytest.mark.parametrize("cores", [1, 2, 5, None])
+def test_what_is_not_kept_counts_for_the_scans_worked_on_together(tmp_path, scan, disk, keep, passes, cores):
     plan = plan_of(tmp_path, [scan, scan], Settings.model_validate({"storage": {"keep": keep}}))
     stores = {name: footprint.bytes for name, footprint in scan_footprints(plan, "0").items()}
     passing = sum(stores[name] for name in passes)
-    peak = 2 * (sum(stores.values()) - passing) + min(at_once, 2) * passing
+    peak = 2 * (sum(stores.values()) - passing) + min(cores or 2, 2) * passing
     disk(peak + 1)
-    check(plan, tmp_path / "results", at_once)
+    check(plan, tmp_path / "results", cores)
     disk(peak - 1)
     with pytest.raises(UserError):
-        check(plan, tmp_path / "results", at_once)
+        check(plan, tmp_path / "results", cores)
+
+
+def test_scratch_of_the_jobs_at_a_time_counts_where_it_lies_beside_the_results(tmp_path, scan, disk, monkeypatch):
+    monkeypatch.delenv("XRMFLOW_SCRATCH", raising=False)
+    settings = {"measure": ("volume",), "storage": {"keep": "all"}, "morphometry": {"memory_gb": 0.001}}
+    plan = plan_of(tmp_path, [scan, scan], Settings.model_validate(settings), role="test")
+    stores = sum(kept_and_passing(plan, scan_footprints(plan, name))[0].bytes for name in ("0", "1"))
+    size = plan.size("0")
+    assert size is not None
+    for cores, jobs in ((2, 1), (4, 2), (None, 2)):
+        needed = stores + jobs * MEASUREMENT.disk_bytes * size.voxels
+        disk(needed + 1)
+        check(plan, tmp_path / "results", cores)
+        disk(needed - 1)
+        with pytest.raises(UserError):
+            check(plan, tmp_path / "results", cores)
+    monkeypatch.setenv("XRMFLOW_SCRATCH", "$NODE_DISK")
+    disk(stores + 1)
+    check(plan, tmp_path / "results")
 
 
 def test_what_is_on_the_disk_already_is_not_needed_again(tmp_path, scan, disk):

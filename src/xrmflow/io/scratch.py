@@ -1,6 +1,5 @@
 """Arrays on a disk for intermediate results that do not fit into memory."""
 
-import math
 import mmap
 import os
 import tempfile
@@ -12,7 +11,7 @@ import numpy as np
 
 from xrmflow.arrays import InMemory
 from xrmflow.errors import SettingsError, StoreError
-from xrmflow.morphometry.slabs import MANY_SLICES, SLAB_VOXELS, Needs, Workspace
+from xrmflow.morphometry.slabs import Needs, Workspace, usual_slab
 
 SCRATCH = "XRMFLOW_SCRATCH"
 
@@ -83,9 +82,8 @@ def workspace(beside: Path, shape: tuple[int, ...], *, memory_gb: float, needs: 
     Raises:
         SettingsError: slabs of a single slice take more.
     """
-    enough = max(SLAB_VOXELS, MANY_SLICES * math.prod(shape[1:]))
-    within = needs.slab_voxels(shape, memory_gb, on_disk=False)
-    if within >= min(enough, math.prod(shape)):
+    enough = usual_slab(shape)
+    if needs.fit(shape, memory_gb):
         return Workspace(InMemory(), enough)
     if memory_gb < needs.least_gb(shape):
         raise SettingsError(

@@ -14,7 +14,8 @@ from typing import Any
 
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
-from xrmflow.manage.footprint import Footprint, beside_stores, store_footprints
+from xrmflow.io.scratch import SCRATCH
+from xrmflow.manage.footprint import Footprint, beside_stores, scratch_bytes, store_footprints
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import Plan, load_plan
@@ -42,7 +43,10 @@ STORES = {
 }
 # Stores that a level of storage.keep deletes once they have been read.
 NOT_KEPT = {"final": ("raw", "projections", "splits"), "standard": ("raw",), "all": ()}
-COLUMNS = ("scan", "jobs", "kept", "peak", "files", "memory", "in stage", "core-hours", "GPU-hours")
+COLUMNS = ("scan", "jobs", "kept", "peak", "scratch", "files", "memory", "in stage", "core-hours", "GPU-hours")
+LEFT_ALIGNED = ("scan", "in stage")
+# Stages that may keep intermediate results in files.
+MEASURING = ("segment", "morphometry")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Needs:
         name: the scan's id; "models and study" for what all scans share, "total" for the run.
         jobs: how many.
         disk_gb: by store, 1e9 bytes; "others" for records, pictures and reports.
-        kept_gb: what is left at the end. peak_gb: the most there is at a time.
+        kept_gb: what is left at the end. peak_gb: the most there is at a time, without scratch.
+        scratch_gb: files without a name that jobs which measure bone have at a time, on the same disk or a node's.
         files: left at the end.
         memory_gb: the largest job, 1e9 bytes. largest: its stage.
         seconds: by stage, on `cores` cores. wall_s: from start to end.
@@ -66,6 +71,7 @@ class Needs:
     disk_gb: dict[str, float]
     kept_gb: float
     peak_gb: float
+    scratch_gb: float
     files: int
     memory_gb: float
     largest: str
@@ -178,6 +184,27 @@ def kept_and_passing(plan: Plan, stores: dict[str, Footprint]) -> tuple[Footprin
     return sum((stores[name] for name in stores if name not in passes), Footprint()), passing
 
 
+def scratch(plan: Plan, jobs: Iterable[Step], *, cores: int | None) -> float:
+    """Bytes of scratch that as many of the jobs as run at the same time have at most.
+
+    Args:
+        plan: of the run.
+        jobs: of all stages.
+        cores: that the run may use at once; None where all jobs may run together.
+    """
+    each = sorted((_scratch(plan, job) for job in jobs if job.stage in MEASURING), reverse=True)
+    return sum(each if cores is None else each[: max(1, cores // threads_of("morphometry"))])
+
+
+def _scratch(plan: Plan, job: Step) -> float:
+    size = plan.size(job.scan)
+    if size is None:
+        return 0.0
+    factor = superres_factor(plan.settings) if job.volume == "superres" else 1
+    section: Any = plan.settings_of(job.scan).section(job.stage)
+    return scratch_bytes(job.stage, tuple(factor * n for n in size.shape), memory_gb=section.memory_gb)
+
+
 def table(found: Estimate) -> str:
     """One line a scan, then the total in words."""
     rows = [_row(needs) for needs in (*found.scans, found.total)]
@@ -187,6 +214,7 @@ def table(found: Estimate) -> str:
     lines += [
         "",
         f"disk: {size_text(total.kept_gb)} kept in {total.files} files, {size_text(total.peak_gb)} at the peak",
+        *_scratch_line(total),
         f"memory: {size_text(total.memory_gb)} for the largest job ({total.largest})",
         f"time: about {time_text(total.wall_s)} on {total.cores} cores",
     ]
@@ -195,6 +223,11 @@ def table(found: Estimate) -> str:
     if found.unread:
         lines.append(f"not counted, because they cannot be read: {', '.join(found.unread)}")
     return "\n".join(lines)
+
+
+def _scratch_line(total: Needs) -> list[str]:
+    where = "on the disk that XRMFLOW_SCRATCH names" if os.environ.get(SCRATCH) else "beside the results"
+    return [f"scratch: {size_text(total.scratch_gb)} {where} while bone is measured"] if total.scratch_gb else []
 
 
 def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str, Footprint]) -> Needs:
@@ -208,6 +241,7 @@ def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str
         disk_gb={store: footprint.bytes / 1e9 for store, footprint in stores.items()},
         kept_gb=kept.bytes / 1e9,
         peak_gb=(kept + passing).bytes / 1e9,
+        scratch_gb=scratch(plan, jobs, cores=cores) / 1e9,
         files=kept.files,
         memory_gb=memory.get(largest, 0.0) / 1000,
         largest=largest,
@@ -236,6 +270,7 @@ def _total(rows: list[Needs], jobs: list[Step], plan: Plan, cores: int) -> Needs
         disk_gb=stores,
         kept_gb=kept,
         peak_gb=kept + sum(passing),
+        scratch_gb=scratch(plan, jobs, cores=cores) / 1e9,
         files=sum(row.files for row in rows),
         memory_gb=widest.memory_gb,
         largest=f"{widest.largest} of {widest.name}",
@@ -309,6 +344,7 @@ def _row(needs: Needs) -> tuple[str, ...]:
         str(needs.jobs),
         size_text(needs.kept_gb),
         size_text(needs.peak_gb),
+        size_text(needs.scratch_gb),
         str(needs.files),
         size_text(needs.memory_gb),
         needs.largest,
@@ -318,7 +354,7 @@ def _row(needs: Needs) -> tuple[str, ...]:
 
 
 def _cell(text: str, width: int, column: int) -> str:
-    return text.ljust(width) if column in (0, 6) else text.rjust(width)
+    return text.ljust(width) if COLUMNS[column] in LEFT_ALIGNED else text.rjust(width)
 
 
 def _rounded(value: Any) -> Any:

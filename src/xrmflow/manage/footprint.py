@@ -14,6 +14,7 @@ from xrmflow.io.multiscale import COARSE_ENOUGH
 from xrmflow.io.shards import shard_shape
 from xrmflow.io.stores import CHUNKS
 from xrmflow.manage.sizes import ScanSize
+from xrmflow.morphometry.needs import MEASUREMENT, SEGMENTATION
 
 Shape = tuple[int, ...]
 
@@ -82,6 +83,18 @@ def store_footprints(size: ScanSize, *, splits: int = 0, factor: int = 1) -> dic
         **{name: image(shapes[name], kind) for name, kind in volumes.items()},
         **{f"bone/{name}": image(shapes[name], LABELS, beside=1) for name in volumes},
     }
+
+
+def scratch_bytes(stage: str, shape: Shape, *, memory_gb: float) -> float:
+    """Files without a name that a stage has while it works on a volume which does not fit into its memory.
+
+    Args:
+        stage: only segment and morphometry have any.
+        shape: (z, y, x) of the volume.
+        memory_gb: of the stage, 1e9 bytes.
+    """
+    needs = {"segment": SEGMENTATION, "morphometry": MEASUREMENT}[stage]
+    return 0.0 if needs.fit(shape, memory_gb) else needs.disk_bytes * math.prod(shape)
 
 
 def image(shape: Shape, kind: Kind, *, beside: int = 0) -> Footprint:

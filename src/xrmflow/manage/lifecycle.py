@@ -108,4 +108,4 @@ class Run:
         from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
 
         unfinished = [scan for scan in self.plan.scans if not (self.results / scan / "report.html").exists()]
-        check_free_space(self.plan, self.results, unfinished=unfinished, at_once=cores or len(self.plan.scans))
+        check_free_space(self.plan, self.results, unfinished=unfinished, cores=cores)

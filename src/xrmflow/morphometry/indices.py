@@ -14,11 +14,9 @@ from xrmflow.morphometry.lacunae import Lacuna, measure_lacunae
 from xrmflow.morphometry.masks import eroded
 from xrmflow.morphometry.rows import Row, fraction_name, noted, row, uncalibrated
 from xrmflow.morphometry.segmented import Options, Segmented
-from xrmflow.morphometry.slabs import Needs, Slab, summed
+from xrmflow.morphometry.slabs import Slab, summed
 from xrmflow.morphometry.structure import structure_rows
 
-NEEDS = Needs(volume_bytes=40, slab_bytes=60, halo_bytes=100)
-"""Measured on phantoms of 256 x 256 x 256 to 512 x 512 x 512 voxels."""
 FEW_SLICES = 8
 MIXED = 0.1
 """Fraction of bone, away from its surface, that may differ by a quarter of the contrast before it is not one phase."""

@@ -14,10 +14,8 @@ from xrmflow.morphometry.grey import Levels, edge_blur, midpoint, otsu, phase_le
 from xrmflow.morphometry.masks import beside_in_slice
 from xrmflow.morphometry.pores import Gates, Pores, find_pores
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.slabs import WHOLE, Needs, Workspace
+from xrmflow.morphometry.slabs import WHOLE, Workspace
 
-NEEDS = Needs(volume_bytes=15, slab_bytes=36, halo_bytes=180)
-"""Measured on phantoms of 256 x 256 x 256 to 512 x 512 x 512 voxels."""
 Method = Literal["midpoint", "otsu", "attenuation_per_cm", "attenuation_per_mm", "density_mgha_per_cm3", "grey"]
 Note = dict[str, str]
 

@@ -42,19 +42,32 @@ class Slab:
         return slice(start, start + self.core.stop - self.core.start)
 
 
+def usual_slab(shape: tuple[int, ...]) -> int:
+    """Voxels of a slab where memory allows it."""
+    return max(SLAB_VOXELS, MANY_SLICES * math.prod(shape[1:]))
+
+
 @dataclass(frozen=True)
 class Needs:
-    """Memory that arrays take in work on a volume, at its peak.
+    """Memory that arrays take in work on a volume, at its peak, and the disk where it works from there.
 
     Attributes:
         volume_bytes: for each voxel of the volume.
         slab_bytes: while a slab is worked on, for each of its voxels.
         halo_bytes: for what lies around it, for each voxel of a slice.
+        disk_bytes: of files, for each voxel of the volume, where whole volumes do not fit into memory: less than
+            `volume_bytes`, because phases that run side by side in memory then take turns.
     """
 
     volume_bytes: float
     slab_bytes: float
     halo_bytes: float
+    disk_bytes: float = 0.0
+
+    def fit(self, shape: tuple[int, ...], memory_gb: float) -> bool:
+        """Whether whole volumes fit into an amount of memory, 1e9 bytes, beside a slab of the usual size."""
+        voxels = min(usual_slab(shape), math.prod(shape))
+        return self.slab_voxels(shape, memory_gb, on_disk=False) >= voxels
 
     def slab_voxels(self, shape: tuple[int, ...], memory_gb: float, *, on_disk: bool) -> float:
         """Of the slabs that fit into an amount of memory, 1e9 bytes, beside all the rest.

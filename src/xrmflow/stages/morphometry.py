@@ -9,7 +9,8 @@ from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.io.scratch import workspace
 from xrmflow.io.stores import Store, open_volume
 from xrmflow.io.tables import write_table
-from xrmflow.morphometry.indices import NEEDS, measure
+from xrmflow.morphometry.indices import measure
+from xrmflow.morphometry.needs import MEASUREMENT
 from xrmflow.morphometry.rows import LACUNA_COLUMNS, SLICE_COLUMNS
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmented import Options, Segmented
@@ -22,7 +23,7 @@ COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "
 def run(*, volume: Path, bone: Path, table: Path, slices: Path, lacunae: Path, params: MorphometrySection) -> None:
     """Measure bone: volume fractions, thickness, separation, attenuation, lacunae."""
     grey, masks = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel")), open_volume(bone, "label")
-    work = workspace(table.parent, grey.grid.shape, memory_gb=params.memory_gb, needs=NEEDS)
+    work = workspace(table.parent, grey.grid.shape, memory_gb=params.memory_gb, needs=MEASUREMENT)
     data = Segmented(
         volume=loaded(grey.data, np.float32, work=work),
         labels=loaded(masks.data, np.uint8, work=work),

@@ -14,8 +14,9 @@ from xrmflow.io.manifest import store_folder
 from xrmflow.io.provenance import provenance
 from xrmflow.io.scratch import workspace
 from xrmflow.io.stores import Volume, create_volume, open_volume
+from xrmflow.morphometry.needs import SEGMENTATION
 from xrmflow.morphometry.scale import Scale
-from xrmflow.morphometry.segmentation import NEEDS, Recipe, segment
+from xrmflow.morphometry.segmentation import Recipe, segment
 from xrmflow.morphometry.slabs import written
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
     source = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
     scale = Scale(source.grid.voxel_mm, source.calibrated)
     recipe, mask = _recipe(params, source), _mask(params, source)
-    work = workspace(store_folder(bone).parent, source.grid.shape, memory_gb=params.memory_gb, needs=NEEDS)
+    work = workspace(store_folder(bone).parent, source.grid.shape, memory_gb=params.memory_gb, needs=SEGMENTATION)
     try:
         result = segment(source.data, scale=scale, recipe=recipe, mask=mask, work=work)
     except ValueError as error:
