@@ -9,7 +9,7 @@ from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
-from xrmflow.manage.inspect import inspect, render, run
+from xrmflow.manage.inspect import inspect, run
 
 RNG = np.random.default_rng(0)
 VIEWS, ROWS, COLS = 120, 12, 64
@@ -78,7 +78,6 @@ def test_the_table_and_the_json_say_the_same(tmp_path, capsys):
     for words in ("120 views", "0 to 357 deg", "22 keV", "data_exchange", "pixel size: not in the file", "memory"):
         assert words in shown
     assert json.loads(run(tmp_path / "a", json=True))["holds"]["metadata"] == {"energy_kev": 22.0}
-    assert render(inspect(tmp_path / "a")) is not None
 
 
 def test_frames_that_cannot_be_right(tmp_path):

@@ -113,10 +113,6 @@ def _region(selection: Any, shape: tuple[int, ...]) -> Region:
     return tuple(slice(start, max(start, stop)) for start, stop in (*bounds, *rest))
 
 
-def _overlap(a: Region, b: Region) -> Region:
-    return tuple(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-
-
 def _corner(region: Region) -> tuple[int, ...]:
     return tuple(part.start for part in region)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xrmflow.errors import UserError
 from xrmflow.io.scratch import SCRATCH
-from xrmflow.manage.estimate import kept_and_passing, scan_footprints, scratch
+from xrmflow.manage.estimate import kept_and_passing, scan_footprints, scratch, size_text
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import Plan
 
@@ -35,9 +35,9 @@ def check_free_space(plan: Plan, results: Path, *, unfinished: Collection[str], 
     needed, free = staying + sum(passing) + beside, shutil.disk_usage(results).free
     if needed > free:
         raise UserError(
-            f"{results}: the run needs about {needed / 1e9:.1f} GB at its peak, and the disk has {free / 1e9:.1f} GB "
-            "free; free space, put `results` on a larger disk, or set storage.keep: final (storage.check_free_space: "
-            "false skips this check)"
+            f"{results}: the run needs about {size_text(needed / 1e9)} at its peak, and the disk has "
+            f"{size_text(free / 1e9)} free; free space, put `results` on a larger disk, or set storage.keep: final "
+            "(storage.check_free_space: false skips this check)"
         )
 
 
