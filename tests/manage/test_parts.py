@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from xrmflow.config.flatfield import FlatfieldSection
+from xrmflow.config.jobs import JobsSection
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
-from xrmflow.manage import parts
-from xrmflow.manage.estimate import KnownSize, estimate
+from xrmflow.manage import parts, resources
+from xrmflow.manage.estimate import KnownSize, core_seconds, estimate
 from xrmflow.manage.parts import MADE, Parts, layers, stage_of
 from xrmflow.manage.plan import Plan
 from xrmflow.manage.sizes import ScanSize, superres_factor
+from xrmflow.manage.steps import Step
 
 LARGE = ScanSize(views=1500, rows=2048, cols=2048, bytes_per_pixel=2, shape=(2048, 2048, 2048))
 FOUR = ["0-448", "448-896", "896-1344", "1344-1792", "1792-2048"]
@@ -107,3 +109,27 @@ def test_the_estimate_counts_the_jobs_of_parts(plan):
     small = Plan(plan.settings, plan.scans, sizes=KnownSize(ScanSize(1500, 512, 512, 2, (512, 512, 512))))
     rows = Parts(plan).by_size("flatfield", "a")
     assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == len(FOUR) + len(rows)
+
+
+def test_parts_take_the_time_of_the_whole_the_start_of_each_and_the_gathering(plan):
+    whole, step = plan.work("fdk", SimpleNamespace(scan="a")), Step("fdk", "a")
+    alone = resources.seconds("fdk", whole, threads=1)
+    gathering = resources.seconds(resources.GATHER, whole, threads=1)
+    starts = (len(FOUR) - 1) * resources.COSTS["fdk"].base_s
+    assert core_seconds(plan, step) == pytest.approx(alone + starts + gathering)
+
+
+def test_parts_shorten_a_run_on_many_cores_and_not_on_one(plan):
+    undivided = plan.settings.model_copy(update={"jobs": JobsSection(part_gb=1000.0)})
+    whole = Plan(undivided, plan.scans, sizes=KnownSize(LARGE))
+    # Bone is not measured in parts: that is most of what is left.
+    assert estimate(plan, cores=1000).total.wall_s < 0.8 * estimate(whole, cores=1000).total.wall_s
+    assert estimate(plan, cores=1).total.wall_s > estimate(whole, cores=1).total.wall_s
+
+
+def test_the_time_of_a_part_of_the_projections_is_its_share(plan):
+    part = resources.seconds(
+        "flatfield", Parts(plan).work("flatfield", SimpleNamespace(scan="a", part="0-640")), threads=1
+    )
+    whole = resources.seconds("flatfield", plan.work("flatfield", SimpleNamespace(scan="a")), threads=1)
+    assert part == pytest.approx(640 / 2048 * whole, rel=0.05)

@@ -9,7 +9,7 @@ from xrmflow.config.settings import Settings
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage import sizes
 from xrmflow.manage.plan import GPUS, load_plan
-from xrmflow.manage.resources import COSTS, WORKFLOW_MB, job_of, memory_mb, minutes, used_mb
+from xrmflow.manage.resources import COSTS, GATHER, WORKFLOW_MB, job_of, memory_mb, minutes, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes
 from xrmflow.manage.steps import STAGES
 
@@ -67,6 +67,12 @@ def test_memory_of_a_run_that_nothing_was_fitted_to(stage):
 def test_a_finer_volume_takes_its_own_size(stage, used):
     assert used_mb(stage, job(DEMO, stage, finer=2)) == pytest.approx(used, rel=0.2)
     assert memory_mb(stage, job(DEMO, stage, finer=2)) > used + WORKFLOW_MB
+
+
+@pytest.mark.parametrize(("slices", "side", "used"), [(128, 256, 155), (256, 512, 237), (128, 1024, 387)])
+def test_putting_parts_together_takes_memory_of_a_layer(slices, side, used):
+    work = job(ScanSize(100, side, side, 2, (slices, side, side)), "fdk")
+    assert used_mb(GATHER, work) == pytest.approx(used, rel=0.2)
 
 
 def test_what_is_beside_a_volume_counts_where_it_is_read():

@@ -19,7 +19,7 @@ from xrmflow.manage.footprint import Footprint, beside_stores, scratch_bytes, st
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import Plan, load_plan
-from xrmflow.manage.resources import CORES_USED, GPU_STAGES, seconds, threads_of, used_mb
+from xrmflow.manage.resources import CORES_USED, GATHER, GPU_STAGES, Job, seconds, threads_of, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 from xrmflow.manage.steps import Step
 
@@ -172,7 +172,7 @@ def scan_footprints(plan: Plan, scan: str, jobs: Iterable[Step] | None = None) -
     factor = superres_factor(plan.settings) if "superres" in made else 1
     every = store_footprints(size, splits=plan.settings.n2i_split.splits, factor=factor)
     found = {name: every[name] for name in made if name is not None}
-    imported, number = plan.imports(scan), _number(jobs, plan)
+    imported, number = plan.imports(scan), _number(plan, jobs)
     others = beside_stores(size, plan.measured(scan), jobs=number, factor=factor, imported=imported)
     return found | {"others": others}
 
@@ -237,7 +237,7 @@ def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str
     largest = max(memory, key=lambda stage: memory[stage], default="")
     return Needs(
         name=name,
-        jobs=_number(jobs, plan),
+        jobs=_number(plan, jobs),
         disk_gb={store: footprint.bytes / 1e9 for store, footprint in stores.items()},
         kept_gb=kept.bytes / 1e9,
         peak_gb=(kept + passing).bytes / 1e9,
@@ -262,11 +262,11 @@ def _total(rows: list[Needs], jobs: list[Step], plan: Plan, cores: int) -> Needs
     kept = sum(row.kept_gb for row in rows)
     passing = sorted((row.peak_gb - row.kept_gb for row in rows), reverse=True)[:cores]
     widest = max(rows, key=lambda row: row.memory_gb)
-    busy = sum(_seconds(plan, job, cores) * min(threads_of(job.stage), cores) for job in jobs) / cores
-    longest = _largest((job.stage, _seconds(plan, job, cores)) for job in jobs)
+    times = _by_stage(jobs, plan, cores)
+    longest = _largest((job.stage, _longest_s(plan, job, cores)) for job in jobs)
     return Needs(
         name="total",
-        jobs=_number(jobs, plan),
+        jobs=_number(plan, jobs),
         disk_gb=stores,
         kept_gb=kept,
         peak_gb=kept + sum(passing),
@@ -274,8 +274,8 @@ def _total(rows: list[Needs], jobs: list[Step], plan: Plan, cores: int) -> Needs
         files=sum(row.files for row in rows),
         memory_gb=widest.memory_gb,
         largest=f"{widest.largest} of {widest.name}",
-        seconds=_by_stage(jobs, plan, cores),
-        wall_s=WORKFLOW_S + max(busy, sum(longest.values())),
+        seconds=times,
+        wall_s=WORKFLOW_S + max(sum(times.values()), sum(longest.values())),
         core_hours=sum(row.core_hours for row in rows),
         gpu_hours=sum(row.gpu_hours for row in rows),
         cores=cores,
@@ -286,38 +286,68 @@ def _by_stage(jobs: list[Step], plan: Plan, cores: int) -> dict[str, float]:
     """Seconds that the jobs of each stage take of a machine with so many cores."""
     times: dict[str, float] = {}
     for job in jobs:
-        share = _seconds(plan, job, cores) * min(threads_of(job.stage), cores) / cores
-        times[job.stage] = times.get(job.stage, 0.0) + share
+        times[job.stage] = times.get(job.stage, 0.0) + _busy_s(plan, job, cores)
     return times
 
 
 def expected_mb(plan: Plan, job: Step) -> float:
-    """Megabytes a job is expected to take at its peak."""
-    parts = Parts(plan)
-    cut = parts.by_size(job.stage, job.scan)
-    if not cut:
-        return used_mb(job.stage, plan.work(job.stage, _wildcards(job)))
-    return used_mb(job.stage, parts.work(job.stage, SimpleNamespace(scan=job.scan, part=cut[0])))
-
-
-def _number(jobs: Iterable[Step], plan: Plan) -> int:
-    """How many jobs there are, where some are cut into parts that another one puts together."""
-    cuts = (Parts(plan).by_size(job.stage, job.scan) for job in jobs)
-    return sum(len(cut) + 1 if cut else 1 for cut in cuts)
-
-
-def _seconds(plan: Plan, job: Step, cores: int) -> float:
-    threads = GPU_CORES if _on_gpu(plan, job) else min(threads_of(job.stage), cores, CORES_USED)
-    return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
+    """Megabytes a job is expected to take at its peak; of one that is cut into parts the largest of these."""
+    return max(used_mb(piece.stage, piece.work) for piece in pieces(plan, job))
 
 
 def core_seconds(plan: Plan, job: Step) -> float:
     """Of one core; for a job on a GPU the seconds it lasts, because one core waits for it."""
-    threads = GPU_CORES if _on_gpu(plan, job) else 1
-    return seconds(job.stage, plan.work(job.stage, _wildcards(job)), threads=threads)
+    return sum(seconds(piece.stage, piece.work, threads=_speed(plan, piece, 1)) for piece in pieces(plan, job))
 
 
-def _on_gpu(plan: Plan, job: Step) -> bool:
+def pieces(plan: Plan, job: Step) -> list["Piece"]:
+    """The jobs that a job is: itself, or those of its parts and one that puts these together."""
+    parts, whole = Parts(plan), plan.work(job.stage, _wildcards(job))
+    cut = parts.by_size(job.stage, job.scan)
+    works = [parts.work(job.stage, SimpleNamespace(scan=job.scan, part=part)) for part in cut] or [whole]
+    return [Piece(job.stage, work) for work in works] + [Piece(GATHER, whole)] * bool(cut)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One job as Snakemake sees it.
+
+    Attributes:
+        stage: its name; "gather" for what puts parts together.
+        work: what it works on.
+    """
+
+    stage: str
+    work: Job
+
+
+def _number(plan: Plan, jobs: Iterable[Step]) -> int:
+    """How many jobs there are."""
+    return sum(len(pieces(plan, job)) for job in jobs)
+
+
+def _busy_s(plan: Plan, job: Step, cores: int) -> float:
+    """Seconds that a job and its parts keep so many cores busy."""
+    each = (_seconds(plan, piece, cores) * min(threads_of(piece.stage), cores) for piece in pieces(plan, job))
+    return sum(each) / cores
+
+
+def _longest_s(plan: Plan, job: Step, cores: int) -> float:
+    """Seconds from a job's start to its end where all its parts run at once."""
+    longest = _largest((piece.stage, _seconds(plan, piece, cores)) for piece in pieces(plan, job))
+    return sum(longest.values())
+
+
+def _seconds(plan: Plan, piece: Piece, cores: int) -> float:
+    return seconds(piece.stage, piece.work, threads=_speed(plan, piece, cores))
+
+
+def _speed(plan: Plan, piece: Piece, cores: int) -> int:
+    """Cores that a job makes use of."""
+    return GPU_CORES if _on_gpu(plan, piece) else min(threads_of(piece.stage), cores, CORES_USED)
+
+
+def _on_gpu(plan: Plan, job: Step | Piece) -> bool:
     return bool(plan.gpu) and job.stage in GPU_STAGES
 
 

@@ -150,7 +150,7 @@ class Parts:
         """Memory that the job declares which puts the parts of a stage together."""
 
         def of(wildcards: Any, attempt: int = 1) -> int:
-            return attempt * resources.memory_mb("gather", self._plan.work(stage, wildcards))
+            return attempt * resources.memory_mb(resources.GATHER, self._plan.work(stage, wildcards))
 
         return of
 
@@ -158,7 +158,7 @@ class Parts:
         """Time limit that the job declares which puts the parts of a stage together."""
 
         def of(wildcards: Any, attempt: int = 1) -> int:
-            return attempt * resources.minutes("gather", self._plan.work(stage, wildcards), threads=1)
+            return attempt * resources.minutes(resources.GATHER, self._plan.work(stage, wildcards), threads=1)
 
         return of
 
@@ -168,4 +168,6 @@ class Parts:
         start, stop = map(int, wildcards.part.split("-"))
         shape = self._shape(stage, wildcards.scan)
         share = (stop - start) / shape[0] if shape else 1.0
-        return replace(whole, voxels=share * whole.voxels, pixels=min(1.0, 2 * share) * whole.pixels)
+        # Slices are seen by up to twice as many rows; what corrects rows looks at few around them.
+        seen = share if stage == "flatfield" else min(1.0, 2 * share)
+        return replace(whole, voxels=share * whole.voxels, pixels=seen * whole.pixels)

@@ -29,6 +29,8 @@ CORES_USED = 8
 FLOAT = 4
 # What takes a GPU where one is offered.
 GPU_STAGES = ("n2i_train", "n2i_apply", "sr_train", "sr_apply")
+# What puts the parts of a stage together.
+GATHER = "gather"
 # The most a network's tile has on a side, halo included, and the slices the hardening fit looks at.
 TILE_PX, FIT_SLICES = 576, 48
 CENTRE_SLICES, CENTRE_COLS = 150, 768
@@ -174,8 +176,8 @@ COSTS: dict[str, Cost] = {
     "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
     "fdk": Cost(405, ("held", 8), ("updates", 1.5e-9), base_s=1.8, whole=True, threads=8),
-    # Links files and makes coarser levels; not measured on large volumes yet.
-    "gather": Cost(200, ("voxels", 0.05), ("voxels", 40e-9), base_s=0.5),
+    # Links files and makes coarser levels; measured on volumes of 128 x 256 x 256 to 128 x 1024 x 1024 voxels.
+    GATHER: Cost(120, ("block_voxels", 5), ("voxels", 13e-9), base_s=0.5),
     "iterative": Cost(450, ("held", 48), ("updates", 110e-9), base_s=3.0, whole=True, threads=8),
     "n2i_split": Cost(410, ("held", 8), ("updates", 3e-9), base_s=1.8, whole=True, threads=8),
     "n2i_train": Cost(440, ("split_voxels", 4), ("training_s", 0.9), base_s=3.5, threads=16),
