@@ -55,9 +55,7 @@ def test_a_run_that_fits_passes_and_one_that_does_not_says_what_to_do(tmp_path, 
     disk(1e9)
     check(plan, tmp_path / "results")
     disk(1e5)
-    with pytest.raises(
-        UserError, match=r"needs about [\d.]+ MB at its peak, and the disk has 0\.1 MB free; "
-    ):
+    with pytest.raises(UserError, match=r"needs about [\d.]+ MB at its peak, and the disk has 0\.1 MB free; "):
         check(plan, tmp_path / "results")
 
 

@@ -179,8 +179,10 @@ def fit_motion(
     check_projections(projections.shape, acquisition)
     if knots < 4:
         raise ValueError(f"knots: expected at least 4 for a cubic spline, got {knots}")
-    now, last, left, history = _raised(projections, acquisition, min(knots, START_KNOTS)), None, 1.0, []
-    for part in track(plan(acquisition, knots=knots), total=None, label="motion"):
+    now, last, left = _raised(projections, acquisition, min(knots, START_KNOTS)), None, 1.0
+    history: list[dict[str, float]] = []
+    parts = plan(acquisition, knots=knots)
+    for part in track(parts, total=len(parts), label="motion"):
         level = motion_level(projections, now, binning=part.binning)
         images, seen = level.images(now)
         level = cropped(supported(level, now))

@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from xrmflow.calibration.alignment import align, geometry_record
-from xrmflow.calibration.centre import find_centre, nominal
-from xrmflow.calibration.motion import fit_motion
+from xrmflow.calibration.alignment import AlignmentFit, align, geometry_record
+from xrmflow.calibration.centre import CentreFit, find_centre, nominal
+from xrmflow.calibration.motion import MotionFit, fit_motion
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.config.align import AlignSection
 from xrmflow.io import log
@@ -36,11 +36,11 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
             check_angles=params.check_angles,
             track=log.track,
         )
-    logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
+    _say(fit)
     moved = None
     if params.motion:
         moved = fit_motion(scan.data, fit.acquisition, knots=params.motion_knots, track=log.track)
-        logger.log(logging.INFO if moved.trusted else logging.WARNING, moved.message)
+        _say(moved)
         fit = replace(fit, acquisition=moved.acquisition)
     pose = None
     if params.method == "joint":
@@ -48,10 +48,15 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
     if params.method == "sharpness":
         pose = sharpen(scan.data, fit.acquisition, roll=params.roll, shifts=params.jitter, track=log.track)
     if pose is not None:
-        logger.log(logging.INFO if pose.trusted else logging.WARNING, pose.message)
+        _say(pose)
     traced = provenance(stage="align", params=params, inputs={"projections": projections})
     write_arrays(sweep, fit.pictures())
     record = geometry_record(scan.data, fit, pose)
     if moved is not None:
         record["motion"] = moved.to_dict()
     write_document(geometry, kind="geometry", payload=record, provenance=traced)
+
+
+def _say(fit: CentreFit | AlignmentFit | MotionFit) -> None:
+    """Log what a fit found; as a warning where it may not be used."""
+    logger.log(logging.INFO if fit.trusted else logging.WARNING, fit.message)
