@@ -14,7 +14,7 @@ import argparse
 import importlib
 import json
 
-WHATS = ("cupping", "materials", "biology", "geometry", "motion", "htc2022")
+WHATS = ("cupping", "scenes", "materials", "biology", "geometry", "motion", "htc2022")
 
 
 def main() -> None:

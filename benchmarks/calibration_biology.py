@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Scan both groups, correct, measure, compare."""
     groups = [[_scanned(seed, treated, options) for seed in _seeds(treated, options)] for treated in (False, True)]
     fits = [[fit_cupping(one.measured, one.scan.acquisition) for one in group] for group in groups]
-    shared = fit_protocol([ScanEquations(fit.system, fit.largest) for group in fits for fit in group])
+    shared = fit_protocol([ScanEquations(fit.system, fit.largest, fit.totals) for group in fits for fit in group])
     corrections = {
         "uncorrected": [[(1.0,)] * options.cases] * 2,
         "scan": [[fit.coefficients for fit in group] for group in fits],

@@ -157,7 +157,7 @@ def _bones(mineral_variation: float, options: argparse.Namespace) -> dict[str, A
 def _shared(fits: list[CuppingFit], degree: int) -> list[CuppingFit]:
     """For each scan the fit to all scans of its spectrum."""
     n = len(SPECTRA)
-    equations = [ScanEquations(fit.system, fit.largest) for fit in fits]
+    equations = [ScanEquations(fit.system, fit.largest, fit.totals) for fit in fits]
     protocols = [fit_protocol(equations[k::n], degree=degree) for k in range(min(n, len(fits)))]
     return [protocols[index % n] for index in range(len(fits))]
 

@@ -44,6 +44,12 @@ class Slab:
         """(degree, z, y, x) reconstruction of each power, per mm."""
         return torch.stack([fdk(power, self.geometry, self.grid) for power in self.powers])
 
+    def whole_rows(self) -> slice:
+        """Rows of which every ray stays within the height of the slab, wherever it crosses its grid."""
+        lowest, highest = (_rows_of(self.geometry, self.grid, k) for k in (0, self.grid.shape[0] - 1))
+        start = max(0, int(np.ceil(lowest.max() - 0.5)))
+        return slice(start, max(start, min(self.geometry.rows, int(np.floor(highest.min() + 0.5)) + 1)))
+
     def halves(self) -> Tensor:
         """(2, z, y, x) reconstruction of p from the even and from the odd views."""
         parts = [slice(first, None, 2) for first in (0, 1)]
@@ -98,11 +104,16 @@ def _is_seen(geometry: ScanGeometry, grid: VolumeGrid) -> bool:
     A voxel must project between the centres of the first and the last row: beyond them interpolation counts half of
     what is missing as nothing. End slices that a few views see so made a coefficient 9 % too small.
     """
-    nz, ny, nx = grid.shape
-    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1) for k in (0, nz - 1)], dtype=float)
-    _, row, w = np.moveaxis(voxel_to_pixel(geometry, grid).numpy() @ corners.T, 1, 0)
-    row = row / w
+    row = np.concatenate([_rows_of(geometry, grid, k) for k in (0, grid.shape[0] - 1)])
     return bool(row.min() >= -ROUNDING_PX and row.max() <= geometry.rows - 1 + ROUNDING_PX)
+
+
+def _rows_of(geometry: ScanGeometry, grid: VolumeGrid, k: int) -> np.ndarray:
+    """Rows at which the corners of slice k are seen in each view."""
+    _, ny, nx = grid.shape
+    corners = np.array([(i, j, k, 1) for i in (0, nx - 1) for j in (0, ny - 1)], dtype=float)
+    _, row, w = np.moveaxis(voxel_to_pixel(geometry, grid).numpy() @ corners.T, 1, 0)
+    return row / w
 
 
 def _pooled(images: Tensor, binning: int) -> Tensor:

@@ -22,9 +22,11 @@ likewise.
 
 The statistical uncertainty is that of left-out parts (jackknife), clustered two ways: sectors of the specimen share
 its structure, blocks of slices share rings. Rings go all the way round: sectors alone understate them, by half in
-small bones at 1,000 counts. Not in there is bone that really is denser outside, which nothing tells from hardening:
+small bones at 1,000 counts. Not in there is bone that really is denser outside, which no slice tells from hardening:
 it is added as what a density difference of 1 % between the outer and the inner third would do. (Measured: mineral
-that varies by 2 % in small simulated bones gave 0.8 to 1.1 %, and a third of the coefficient.)
+that varies by 2 % in small simulated bones gave 0.8 to 1.1 %, and a third of the coefficient.) Where it is much more,
+sums over slices tell (`xrmflow.calibration.totals`): a fit is refused of which they ask for less than half, or more
+than twice.
 
 What it cannot see: hardening by soft tissue that is the same for all bone (thick soft tissue it corrects too much, see
 `xrmflow.calibration.materials`), and what a polynomial of this degree cannot follow. Measured with settings frozen on
@@ -42,12 +44,14 @@ import numpy as np
 import scipy.ndimage
 import torch
 from skimage.filters import threshold_otsu
+from torch import Tensor
 
 from xrmflow.arrays import Reader
 from xrmflow.calibration.basis import Slab, load_slab
 from xrmflow.calibration.fan import field_of_view
 from xrmflow.calibration.homogeneity import MOST_DEPTH, SECTORS, System
-from xrmflow.calibration.polynomial import is_monotone
+from xrmflow.calibration.judgement import judge
+from xrmflow.calibration.totals import Totals
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.projectors.transform import project
@@ -59,11 +63,8 @@ LEAST_DEPTH = 2
 # Bone is what is brighter than this share of the way from its surroundings to it.
 BONE_SHARE = 0.65
 LEAST_VOXELS = 3000
-# The least signal to be believed, in statistical standard errors and in those of density; how many statistical ones
-# must lie below a tenth for "no hardening" to be believed; the least and largest correction of the strongest line
-# integral.
-SIGNIFICANCE, DENSITY_SIGNIFICANCE, CLEAN_SIGMAS = 2.0, 1.5, 3.0
-LEAST_EFFECT, LARGEST_EFFECT = 0.01, 3.0
+# Bone is looked for in this share of the field of view, and goes on beyond it where this share of its rim is bone.
+SEGMENTED_SHARE, RIM_SHARE = 0.95, 0.02
 # Smoothing for the segmentation grows until noise is this fraction of the contrast of bone.
 NOISE_SHARE = 0.09
 SMOOTHINGS_PX = (1.0, 1.5, 2.0, 3.0)
@@ -90,6 +91,7 @@ class CuppingFit:
             (degree, y, x), profile_powers (degree, r), of which other coefficients make an "after".
         largest: line integral of the scan, leaving out the rarest 1 in 10,000.
         system: the equations that were solved; None where there was nothing like bone.
+        totals: what it is checked against; None where slices are not seen as a whole.
         source: what it was fitted to, in words.
     """
 
@@ -107,6 +109,7 @@ class CuppingFit:
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     largest: float = 0.0
     system: System | None = None
+    totals: Totals | None = None
     source: str = "the scan itself"
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,12 +176,16 @@ def fit_cupping(
     bone, surroundings = segmented
     depth = bone_depth(bone)
     chosen = depth >= LEAST_DEPTH
+    if goes_on_beyond(bone):
+        text = "bone goes on beyond the field of view, and hardens rays there too: data left unchanged"
+        return unchanged(text, degree=degree, largest=slab.largest)
     if chosen.sum() < LEAST_VOXELS:
         text = f"only {chosen.sum()} voxels of bone are {LEAST_DEPTH} voxels below its surface: data left unchanged"
         return unchanged(text, degree=degree, largest=slab.largest)
-    shape = instruments(basis[0], bone, surroundings, slab, degree=degree)
+    modelled = model_integrals(basis[0], bone, surroundings, slab)
+    shape = instruments(modelled, slab, degree=degree)
     system = System.of(basis, shape, depth, chosen, sectors_of(bone))
-    return _conclude(system, basis, chosen, shape, slab, smoothing)
+    return _conclude(system, Totals.of(slab, modelled), basis, chosen, shape, slab, smoothing)
 
 
 def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -192,7 +199,7 @@ def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray
         The mask and the smoothed volume, (z, y, x) each; None where bone is not clearly brighter than the rest.
     """
     smooth = _smooth(volume, smoothing_px)
-    inside = np.broadcast_to(field_of_view(volume.shape[2], 0.95), volume.shape)
+    inside = np.broadcast_to(field_of_view(volume.shape[2], SEGMENTED_SHARE), volume.shape)
     values = smooth[inside]
     limit = threshold_otsu(values[:: max(1, values.size // 500_000)])
     bright, dark = values[values > limit], values[values <= limit]
@@ -248,33 +255,50 @@ def bone_depth(bone: np.ndarray) -> np.ndarray:
     return np.minimum(np.round(np.asarray(distance)[reach:-reach]), MOST_DEPTH).astype(np.int64)
 
 
+def goes_on_beyond(bone: np.ndarray) -> bool:
+    """Whether bone (z, y, x) reaches the rim of what was segmented."""
+    size = bone.shape[2]
+    rim = field_of_view(size, SEGMENTED_SHARE) & ~field_of_view(size, SEGMENTED_SHARE - 4 / size)
+    return bool(bone[:, rim].mean() > RIM_SHARE)
+
+
 def object_model(bone: np.ndarray, surroundings: np.ndarray, level: float) -> np.ndarray:
     """(z, y, x) bone at one level, the smoothed volume around it, nothing where that is next to nothing."""
     return np.where(bone, level, np.where(surroundings > 0.05 * level, surroundings, 0.0)).astype(np.float32)
 
 
-def instruments(
-    volume: np.ndarray, bone: np.ndarray, surroundings: np.ndarray, slab: Slab, *, degree: int
-) -> np.ndarray:
-    """Z_i = FDK((A m)^i) for i = 2 ... degree: what hardening does to this bone, free of noise and up to a factor.
+def model_integrals(volume: np.ndarray, bone: np.ndarray, surroundings: np.ndarray, slab: Slab) -> Tensor:
+    """A m: (view, row, col) line integrals of bone at its mean value and of its smoothed surroundings, free of noise.
 
     Args:
         volume: (z, y, x) attenuation per mm.
         bone: (z, y, x) bool.
         surroundings: (z, y, x) smoothed volume, taken outside of bone.
         slab: geometry and grid.
+    """
+    return extended_integrals(object_model(bone, surroundings, float(volume[bone].mean())), slab)
+
+
+def extended_integrals(volume: np.ndarray, slab: Slab) -> Tensor:
+    """(view, row, col) line integrals of a slab (z, y, x) that goes on as it ends: rays of the outer views leave it."""
+    spare = slab.geometry.rows // 2 + 2
+    tall = np.pad(volume.astype(np.float32), ((spare, spare), (0, 0), (0, 0)), mode="edge")
+    grid = VolumeGrid(tall.shape, slab.grid.voxel_mm, slab.grid.centre_mm)
+    return project(torch.from_numpy(tall).to(slab.powers.device), slab.geometry, grid)
+
+
+def instruments(modelled: Tensor, slab: Slab, *, degree: int) -> np.ndarray:
+    """Z_i = FDK((A m)^i) for i = 2 ... degree: what hardening does to this bone, free of noise and up to a factor.
+
+    Args:
+        modelled: (view, row, col) A m, as `model_integrals` gives it.
+        slab: geometry and grid.
         degree: of the polynomial.
 
     Returns:
         (degree - 1, z, y, x).
     """
-    model = object_model(bone, surroundings, float(volume[bone].mean()))
-    # Rays of the outer views leave the slab: it goes on as it ends.
-    spare = slab.geometry.rows // 2 + 2
-    model = np.pad(model, ((spare, spare), (0, 0), (0, 0)), mode="edge")
-    grid = VolumeGrid(model.shape, slab.grid.voxel_mm, slab.grid.centre_mm)
-    lengths = project(torch.from_numpy(model).to(slab.powers.device), slab.geometry, grid)
-    return np.stack([fdk(lengths**i, slab.geometry, slab.grid).cpu().numpy() for i in range(2, degree + 1)])
+    return np.stack([fdk(modelled**i, slab.geometry, slab.grid).cpu().numpy() for i in range(2, degree + 1)])
 
 
 def sectors_of(bone: np.ndarray) -> np.ndarray:
@@ -287,11 +311,17 @@ def sectors_of(bone: np.ndarray) -> np.ndarray:
 
 
 def _conclude(
-    system: System, basis: np.ndarray, chosen: np.ndarray, shape: np.ndarray, slab: Slab, smoothing: float
+    system: System,
+    totals: Totals | None,
+    basis: np.ndarray,
+    chosen: np.ndarray,
+    shape: np.ndarray,
+    slab: Slab,
+    smoothing: float,
 ) -> CuppingFit:
     found, statistical, density = system.solve(), system.statistical(), system.of_density()
     coefficients = (1.0, *(float(c) for c in found))
-    applied, trusted, message = judge(coefficients, statistical, density, slab.largest)
+    applied, trusted, message = judge(coefficients, statistical, density, slab.largest, totals)
     used = coefficients if applied else (1.0, *[0.0] * len(found))
     before, after = basis[0], np.tensordot(np.asarray(used, np.float32), basis, axes=1)
     return CuppingFit(
@@ -309,31 +339,8 @@ def _conclude(
         pictures=pictures(basis, used, chosen, slab.grid.voxel_mm),
         largest=slab.largest,
         system=system,
+        totals=totals,
     )
-
-
-def judge(
-    coefficients: tuple[float, ...], statistical: np.ndarray, density: np.ndarray, largest: float
-) -> tuple[bool, bool, str]:
-    """Whether to apply the correction, whether the fit is trusted, and why."""
-    each = enumerate(zip(coefficients[1:], statistical, density, strict=True), 2)
-    words = ", ".join(f"c{i} = {c:.3g} +- {s:.2g} (noise) +- {d:.2g} (density)" for i, (c, s, d) in each)
-    powers = largest ** np.arange(1, len(coefficients))
-    effect = float(np.dot(coefficients[1:], powers))
-    uncertain, unclear = (float(np.linalg.norm(part * powers)) for part in (statistical, density))
-    words = f"{words}: up to {100 * effect:+.1f} % at the largest line integral, {largest:.2f}"
-    if not np.isfinite(effect) or not np.isfinite(uncertain + unclear):
-        return False, False, f"{words}; no solution: data left unchanged"
-    if effect > LARGEST_EFFECT or not is_monotone(coefficients, largest):
-        return False, False, f"{words}; out of bounds: data left unchanged"
-    if abs(effect) < max(LEAST_EFFECT, SIGNIFICANCE * uncertain, DENSITY_SIGNIFICANCE * unclear):
-        # Nothing found, and it would have been found: a monochromatic scan, or a weakly absorbing one.
-        clean = CLEAN_SIGMAS * uncertain < 0.1
-        text = "no significant hardening" if clean else "too uncertain to tell"
-        return False, clean, f"{words}; {text}: data left unchanged"
-    if effect < 0:
-        return False, False, f"{words}; the wrong way round for beam hardening: data left unchanged"
-    return True, True, words
 
 
 def _grey_difference(volume: np.ndarray, shape: np.ndarray, chosen: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xrmflow.calibration.basis import Slab
-from xrmflow.calibration.cupping import LEAST_DEPTH, bone_depth, instruments, segment_bone
+from xrmflow.calibration.cupping import LEAST_DEPTH, bone_depth, instruments, model_integrals, segment_bone
 from xrmflow.calibration.homogeneity import MOST_DEPTH
 
 
@@ -58,7 +58,7 @@ class Homogeneity(nn.Module):
         segmented = segment_bone(volume, smoothing_px=smoothing_px)
         if segmented is None:
             raise ValueError("slab: expected bone that stands out of the slices, got none")
-        hardening = instruments(volume, *segmented, slab, degree=2)[0]
+        hardening = instruments(model_integrals(volume, *segmented, slab), slab, degree=2)[0]
         return cls(bone_depth(segmented[0]), hardening, bins=bins).to(slab.powers.device)
 
     def forward(self, volume: Tensor) -> Tensor:

@@ -28,19 +28,17 @@ from torch import Tensor
 from xrmflow.arrays import Reader
 from xrmflow.calibration.basis import Slab, load_slab
 from xrmflow.calibration.cupping import (
-    DENSITY_SIGNIFICANCE,
-    LARGEST_EFFECT,
     LEAST_DEPTH,
-    LEAST_EFFECT,
     LEAST_VOXELS,
-    SIGNIFICANCE,
     bone_depth,
+    extended_integrals,
     object_model,
     sectors_of,
     segment_bone,
     smoothing_for,
 )
 from xrmflow.calibration.homogeneity import System
+from xrmflow.calibration.judgement import DENSITY_SIGNIFICANCE, LARGEST_EFFECT, LEAST_EFFECT, SIGNIFICANCE
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry
@@ -132,19 +130,12 @@ def fit_two_materials(
         return _refused(f"only {chosen.sum()} voxels of bone are {LEAST_DEPTH} voxels below its surface")
     level = float(first[bone].mean())
     modelled, of_bone = (
-        _extended(volume, slab) for volume in (object_model(bone, surroundings, level), np.where(bone, level, 0.0))
+        extended_integrals(volume, slab)
+        for volume in (object_model(bone, surroundings, level), np.where(bone, level, 0.0))
     )
     basis = np.concatenate([first[None], _terms(slab.powers[0], of_bone, slab)])
     system = System.of(basis, _terms(modelled, of_bone, slab), depth, chosen, sectors_of(bone))
     return _judged(system, slab.largest, float(of_bone.max()), level)
-
-
-def _extended(volume: np.ndarray, slab: Slab) -> Tensor:
-    """Line integrals of a slab that goes on as it ends: rays of the outer views leave it."""
-    spare = slab.geometry.rows // 2 + 2
-    tall = np.pad(volume.astype(np.float32), ((spare, spare), (0, 0), (0, 0)), mode="edge")
-    grid = VolumeGrid(tall.shape, slab.grid.voxel_mm, slab.grid.centre_mm)
-    return project(torch.from_numpy(tall).to(slab.powers.device), slab.geometry, grid)
 
 
 def _terms(p: Tensor, of_bone: Tensor, slab: Slab) -> np.ndarray:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xrmflow.calibration.cupping import CuppingFit, judge, unchanged
+from xrmflow.calibration.cupping import CuppingFit, unchanged
 from xrmflow.calibration.homogeneity import System, jackknife, solved
+from xrmflow.calibration.judgement import judge
+from xrmflow.calibration.totals import Totals
 
 # Left-out bones tell something from this many on.
 LEAST_BONES = 3
@@ -32,10 +34,12 @@ class ScanEquations:
     Attributes:
         system: its equations, or None where nothing like bone was found.
         largest: its largest line integral.
+        totals: its second opinion, or None where there is none.
     """
 
     system: System | None
     largest: float
+    totals: Totals | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """By name, for a file."""
@@ -43,6 +47,8 @@ class ScanEquations:
         if self.system is not None:
             names = ("matrix", "right", "density", "voxels")
             found |= {name: np.asarray(getattr(self.system, name)) for name in names}
+        if self.totals is not None:
+            found |= {"totals_matrix": self.totals.matrix, "totals_right": self.totals.right}
         return found
 
     @classmethod
@@ -52,7 +58,8 @@ class ScanEquations:
         if "matrix" not in arrays:
             return cls(None, largest)
         system = System(arrays["matrix"], arrays["right"], arrays["density"], int(arrays["voxels"]))
-        return cls(system, largest)
+        totals = Totals(arrays["totals_matrix"], arrays["totals_right"]) if "totals_matrix" in arrays else None
+        return cls(system, largest, totals)
 
 
 def fit_protocol(scans: Sequence[ScanEquations], *, degree: int = 2) -> CuppingFit:
@@ -83,7 +90,9 @@ def fit_protocol(scans: Sequence[ScanEquations], *, degree: int = 2) -> CuppingF
     statistical = _statistical(systems, matrix, right)
     density = _of_density(systems, matrix)
     coefficients = (1.0, *(float(c) for c in found))
-    applied, trusted, message = judge(coefficients, statistical, density, largest)
+    opinions = [scan.totals for scan in scans if scan.system is not None and scan.totals is not None]
+    totals = Totals.joined(opinions) if opinions else None
+    applied, trusted, message = judge(coefficients, statistical, density, largest, totals)
     used = coefficients if applied else (1.0, *[0.0] * len(found))
     before, after = right.sum(axis=0), matrix.sum(axis=0) @ np.asarray(used[1:]) + right.sum(axis=0)
     return CuppingFit(

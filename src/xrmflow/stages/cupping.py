@@ -58,5 +58,5 @@ def run(
     inputs = {"projections": projections, "geometry": geometry, "curve": curve}
     traced = provenance(stage="cupping", params=params, inputs=inputs)
     write_arrays(slices, fit.pictures)
-    write_arrays(equations, ScanEquations(fit.system, fit.largest).arrays())
+    write_arrays(equations, ScanEquations(fit.system, fit.largest, fit.totals).arrays())
     write_document(cupping, kind="cupping", payload=fit.to_dict(), provenance=traced)
