@@ -67,7 +67,9 @@ def test_the_settings_page_is_up_to_date():
 def test_every_setting_says_what_it_means():
     for stage in STAGES:
         for name, field in type(Settings().section(stage)).model_fields.items():
-            assert field.description, f"{stage}.{name}"
+            said = field.description or ""
+            assert said.endswith((".", ".)")), f"{stage}.{name}: a sentence that says what it means"
+            assert said[:1].isupper() or not said[:1].isalpha(), f"{stage}.{name}: a sentence begins with a capital"
 
 
 def test_conda_environments_hold_the_same_pins():

@@ -10,6 +10,6 @@ class CollectSection(Section):
 
     symbols: tuple[str, ...] = Field(
         default=(),
-        description="symbols of the indices to keep, such as BV/TV or Tb.Th, in the order of the wide table's columns "
+        description="Symbols of the indices to keep, such as BV/TV or Tb.Th, in the order of the wide table's columns "
         "(names); empty: all, in the order of morphometry.",
     )

@@ -12,6 +12,6 @@ class CuppingProtocolSection(Section):
 
     scope: Literal["protocol", "scan"] = Field(
         default="protocol",
-        description="which scans share a correction: those of the same protocol in the table of scans (protocol; a "
+        description="Which scans share a correction: those of the same protocol in the table of scans (protocol; a "
         "scan that names none keeps its own), or none (scan).",
     )

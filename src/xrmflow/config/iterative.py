@@ -12,7 +12,7 @@ class IterativeSection(Section):
 
     method: Literal["tv", "os-sart", "sirt", "cgls"] = Field(
         default="tv",
-        description="tv (total variation, for few or noisy views of bone), or least squares ended early: os-sart "
+        description="Total variation, for few or noisy views of bone (tv), or least squares ended early: os-sart "
         "(quickest), sirt (smoothest), cgls (fewest iterations, but attenuation below 0 is not excluded).",
     )
     iterations: int | None = Field(

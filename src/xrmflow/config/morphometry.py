@@ -8,8 +8,8 @@ from xrmflow.config.section import Section
 class MorphometrySection(Section):
     """What is measured; threshold, calibration and volume of interest are those of segment."""
 
-    thickness: bool = Field(default=True, description="Whether to measure Tb.Th and Tb.Sp (yes or no).")
-    lacunae: bool = Field(default=True, description="Whether to measure lacunae (yes or no).")
+    thickness: bool = Field(default=True, description="Whether to measure Tb.Th and Tb.Sp (true or false).")
+    lacunae: bool = Field(default=True, description="Whether to measure lacunae (true or false).")
     least_slices: int = Field(
         default=8,
         ge=2,
@@ -19,7 +19,7 @@ class MorphometrySection(Section):
     correct_blur: bool = Field(
         default=True,
         description="Whether thickness allows for the blur measured at the edges of bone, which moves curved surfaces "
-        "to their hollow side (yes or no).",
+        "to their hollow side (true or false).",
     )
     trabecula_um: float | None = Field(
         default=None,

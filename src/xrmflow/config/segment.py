@@ -91,7 +91,7 @@ class SegmentSection(Section):
         description="Radius of the disc that closes gaps of the cortex for the periosteal surface, micrometres.",
     )
     closing_voxels: float = Field(default=10.0, ge=0, description=f"The same in voxels; {UNCALIBRATED}.")
-    lacunae: bool = Field(default=True, description="Whether to look for lacunae and canals (yes or no).")
+    lacunae: bool = Field(default=True, description="Whether to look for lacunae and canals (true or false).")
     lacuna_level: float = Field(
         default=0.5,
         gt=0,

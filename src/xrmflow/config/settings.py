@@ -30,34 +30,34 @@ from xrmflow.config.validate import ValidateSection
 class Settings(Section):
     """Everything a run can be told. Each stage sees only its own section."""
 
-    scans: str = Field(default="scans.tsv", description="table of scans, path from the folder of the settings file")
-    results: str = Field(default="results", description="folder for results, path from where snakemake is started")
+    scans: str = Field(default="scans.tsv", description="Table of scans, path from the folder of the settings file.")
+    results: str = Field(default="results", description="Folder for results, path from where snakemake is started.")
     models: str = Field(
-        default="models", description="folder for trained networks, path from where snakemake is started"
+        default="models", description="Folder for trained networks, path from where snakemake is started."
     )
     model: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-        description="id of the networks trained in this run: they are kept in <models>/<model>/",
+        description="Id of the networks trained in this run: they are kept in <models>/<model>/.",
     )
     trained_n2i: str | None = Field(
         default=None,
-        description="weights (.safetensors) of an earlier Noise2Inverse training, applied instead of training one",
+        description="Weights (.safetensors) of an earlier Noise2Inverse training, applied instead of training one.",
     )
     trained_sr: str | None = Field(
         default=None,
-        description="weights (.safetensors) of an earlier super-resolution training to apply, instead of training",
+        description="Weights (.safetensors) of an earlier super-resolution training to apply, instead of training.",
     )
     measure: tuple[Literal["volume", "iterative", "denoised", "superres"], ...] = Field(
         default=("volume", "denoised", "superres"),
         description=(
-            "volumes that are measured, side by side: volume (FDK), iterative (reconstructed by iteration, only where "
-            "named here), denoised (Noise2Inverse), superres (super-resolution)"
+            "Volumes that are measured, side by side: volume (FDK), iterative (reconstructed by iteration, only where "
+            "named here), denoised (Noise2Inverse), superres (super-resolution)."
         ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="where numerics run; auto takes a GPU when the job was given one. Never causes a rerun",
+        description="Where numerics run; auto takes a GPU when the job was given one. Never causes a rerun.",
     )
     storage: StorageSection = StorageSection()
     jobs: JobsSection = JobsSection()

@@ -13,12 +13,13 @@ class StorageSection(Section):
     keep: Literal["final", "standard", "all"] = Field(
         default="standard",
         description=(
-            "final: volumes, masks, tables, models and reports; standard: also the corrected projections and the "
+            "What outlives the run. final: volumes, masks, tables, models and reports; standard: also the corrected "
+            "projections and the "
             "Noise2Inverse splits, so that a changed setting reruns only what it must; all: also the ingested raw "
-            "data. What is not kept is deleted as soon as every stage that reads it is done"
+            "data. What is not kept is deleted as soon as every stage that reads it is done."
         ),
     )
     check_free_space: bool = Field(
         default=True,
-        description="refuse to start when the estimated peak does not fit on the disk that holds the results",
+        description="Refuse to start when the estimated peak does not fit on the disk that holds the results.",
     )
