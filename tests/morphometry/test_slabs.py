@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from xrmflow.morphometry import envelope, lacunae, pores
+from xrmflow.arrays import InMemory
+from xrmflow.morphometry import envelope, lacunae, pores, slabs
 from xrmflow.morphometry.components import find_components
 from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.masks import dilated, eroded
@@ -54,6 +55,37 @@ def test_a_segmentation_does_not_depend_on_slabs(porous, slices, method):
     assert set(np.unique(whole.labels)) == {0, 1, 2, 3, 4}
     counts = whole.record["components"]
     assert min(counts[name] for name in ("too_large", "marrow", "lacunae")) >= 1
+
+
+class Watched(np.ndarray):
+    """A whole volume that notes the most voxels that lie between those which are looked at together."""
+
+    most = 0
+
+    def __getitem__(self, selection):
+        if self.base is None and self.ndim == 3:
+            given = selection if isinstance(selection, tuple) else (selection,)
+            spans = [np.ptp(np.arange(n)[part]) + 1 for n, part in zip(self.shape, given, strict=False)]
+            Watched.most = max(Watched.most, np.prod([*spans, *self.shape[len(given) :]]))
+        return super().__getitem__(selection)
+
+
+class Watching(InMemory):
+    """Makes arrays that note what is looked at."""
+
+    def array(self, shape, dtype):
+        made = Watched(shape, dtype)
+        made[...] = 0
+        return made
+
+
+def test_nothing_looks_at_a_whole_volume_at_a_time(porous, monkeypatch):
+    """Mapped from a disk, it would be in memory as a whole until the next slab."""
+    monkeypatch.setattr(Watched, "most", 0)
+    monkeypatch.setattr(slabs, "CHUNK", 8)
+    monkeypatch.setattr(pores, "TILE", 8)
+    segment(porous, scale=SCALE, recipe=Recipe(canal_width_um=14.0), work=Workspace(Watching(), slab_voxels=1))
+    assert 0 < Watched.most < np.prod(SHAPE) / 2
 
 
 def test_a_cut_region_does_not_depend_on_slabs(porous):

@@ -127,7 +127,7 @@ def segment(
     blur = edge_blur(grey, bone, levels, work=work)
     record = _record(recipe, scale, level, levels, blur) | _extent(labels, work)
     counts = {"bone_specks_removed": specks} | (pores.counts if pores else {})
-    notes = _notes(recipe, scale, labels, levels, level, mask)
+    notes = _notes(recipe, scale, labels, levels, level, mask, work)
     return Segmentation(labels, context, record | {"components": counts, "notes": notes})
 
 
@@ -273,16 +273,28 @@ def _record(recipe: Recipe, scale: Scale, level: float, levels: Levels, blur: fl
 
 
 def _notes(
-    recipe: Recipe, scale: Scale, labels: np.ndarray, levels: Levels, level: float, mask: Reader | None
+    recipe: Recipe,
+    scale: Scale,
+    labels: np.ndarray,
+    levels: Levels,
+    level: float,
+    mask: Reader | None,
+    work: Workspace,
 ) -> list[Note]:
     """What a reader of the numbers must know."""
     return [
         {"severity": severity, "text": text}
-        for severity, text in (*_voi_notes(recipe, labels, mask), *_threshold_notes(recipe, scale, levels, level))
+        for severity, text in (*_voi_notes(recipe, labels, mask, work), *_threshold_notes(recipe, scale, levels, level))
     ]
 
 
-def _voi_notes(recipe: Recipe, labels: np.ndarray, mask: Reader | None) -> list[tuple[str, str]]:
+def _reaches_the_sides(labels: np.ndarray, work: Workspace) -> bool:
+    """Whether anything lies in the first or last rows or columns."""
+    ends = [0, -1]
+    return any(labels[s.core][:, ends].any() or labels[s.core][:, :, ends].any() for s in work.slabs(labels.shape))
+
+
+def _voi_notes(recipe: Recipe, labels: np.ndarray, mask: Reader | None, work: Workspace) -> list[tuple[str, str]]:
     notes = []
     if recipe.voi == "periosteal":
         notes.append(
@@ -292,8 +304,7 @@ def _voi_notes(recipe: Recipe, labels: np.ndarray, mask: Reader | None) -> list[
                 "this volume",
             )
         )
-        sides = labels[:, [0, -1]].any() or labels[:, :, [0, -1]].any()
-        if sides:
+        if _reaches_the_sides(labels, work):
             notes.append(("warning", "the bone touches the sides of the volume: its periosteal surface is cut off"))
     else:
         notes.append(("info", "volume of interest: every voxel of the volume, air around the sample included"))
