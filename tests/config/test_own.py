@@ -43,7 +43,7 @@ def test_only_what_is_named_differs(own, tmp_path):
     [
         ("aling: {centre_px: 3}\n", 1, "aling: unknown key 'aling'; did you mean 'align'?"),
         ("align:\n  center_px: 3\n", 2, "align.center_px: unknown key 'center_px'; did you mean 'centre_px'?"),
-        ("# why\nfdk:\n  window: hanning\n", 3, "fdk.window: Input should be"),
+        ("# why\nfdk:\n  window: hanning\n", 3, "fdk.window: expected 'ram-lak', "),
         ("n2i_train: {steps: 3}\n", 1, "n2i_train: belongs to the run; a scan's own settings may hold ingest, "),
         ("n2i_split: {splits: 3}\n", 1, "n2i_split: belongs to the run"),
         ("validate: {centre_px: 3}\n", 1, "validate: belongs to the run"),

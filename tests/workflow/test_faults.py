@@ -33,7 +33,7 @@ def test_a_negative_distance_is_refused_before_any_job(project):
     project.change("ingest", source_to_axis_mm=-5)
     done = project.snakemake()
     assert done.returncode != 0
-    assert "ingest.source_to_axis_mm: Input should be greater than 0, got -5" in last_error(done.stdout)
+    assert "ingest.source_to_axis_mm: expected a value greater than 0, got -5" in last_error(done.stdout)
     assert (project.root / TABLE).is_file()
 
 

@@ -42,6 +42,15 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
 Location = tuple[str | int, ...]
+# Python's words for what YAML calls otherwise.
+PLAIN = {
+    "expected boolean": "expected true or false",
+    "expected integer": "expected a whole number",
+    "expected number": "expected a number",
+    "expected string": "expected text",
+    "expected array": "expected a list, such as [1, 2]",
+    "expected an object": "expected keys and their values",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def section_from_json(text: str, model: type[Model]) -> Model:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "params"
-        raise SettingsError(f"params: {where}: {fault['msg']}, got {fault['input']!r}") from None
+        raise SettingsError(f"params: {where}: {_expected(fault)}, got {fault['input']!r}") from None
 
 
 def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
@@ -206,7 +215,15 @@ def _explain(fault: Any, model: type[BaseModel], places: dict[Location, str]) ->
         return f"{place}: unknown key {str(where[-1])!r}; {hint}"
     if fault["type"] == "missing":
         return f"{place}: required key is missing"
-    return f"{place}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
+    return f"{place}: {_expected(fault)}, got {fault['input']!r}"
+
+
+def _expected(fault: Any) -> str:
+    """What was expected, in the words of all our messages."""
+    said = fault["msg"].removeprefix("Value error, ")
+    said = re.sub(r"^Input should be (?=greater|less)", "expected a value ", said)
+    said = re.sub(r"^Input should be (a valid )?", "expected ", said)
+    return PLAIN.get(said, said)
 
 
 def _valid_keys(model: type[BaseModel], at: Location) -> list[str]:
