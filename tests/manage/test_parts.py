@@ -7,14 +7,16 @@ import pytest
 
 from xrmflow.config.flatfield import FlatfieldSection
 from xrmflow.config.jobs import JobsSection
+from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
 from xrmflow.manage import parts, resources
 from xrmflow.manage.estimate import KnownSize, core_seconds, estimate
-from xrmflow.manage.parts import MADE, Parts, layers, stage_of
+from xrmflow.manage.parts import MADE, PHASES, Parts, layers, stage_of
 from xrmflow.manage.plan import Plan
 from xrmflow.manage.sizes import ScanSize, superres_factor
 from xrmflow.manage.steps import Step
+from xrmflow.morphometry import structure
 
 LARGE = ScanSize(views=1500, rows=2048, cols=2048, bytes_per_pixel=2, shape=(2048, 2048, 2048))
 FOUR = ["0-448", "448-896", "896-1344", "1344-1792", "1792-2048"]
@@ -65,10 +67,39 @@ def test_size_decides_what_is_yet_to_be_made(plan):
 def test_what_is_up_to_date_stays_as_it_was_made(plan, tmp_path, monkeypatch, lineage, inputs, expected):
     (tmp_path / "a/volume.zarr").mkdir(parents=True)
     (tmp_path / "a/volume.zarr/manifest.json").touch()
-    monkeypatch.setattr(plan, "lineage", lambda stage, scan: "present")
+    monkeypatch.setattr(plan, "lineage", lambda *step: "present")
     monkeypatch.setattr(parts, "recorded_lineage", lambda output: [lineage])
     monkeypatch.setattr(parts, "record_of", lambda output: {"input": inputs})
     assert Parts(plan).of("fdk", "a") == expected
+
+
+def test_thickness_of_a_large_volume_is_measured_phase_by_phase(plan):
+    assert list(structure.PHASES) == PHASES
+    cut = Parts(plan)
+    assert cut.of("morphometry", "a", "volume") == PHASES
+    wildcards = SimpleNamespace(scan="a", volume="volume", part="bone")
+    assert cut.memory_mb("morphometry")(wildcards) == plan.memory_mb("morphometry")(wildcards)
+    small = Plan(plan.settings, plan.scans, sizes=KnownSize(ScanSize(1500, 768, 768, 2, (768, 768, 768))))
+    assert Parts(small).of("morphometry", "a", "volume") == []
+    assert Parts(small).of("morphometry", "a", "superres") == PHASES
+    without = plan.settings.model_copy(update={"morphometry": MorphometrySection(thickness=False)})
+    assert Parts(Plan(without, plan.scans, sizes=KnownSize(LARGE))).of("morphometry", "a", "volume") == []
+
+
+@pytest.mark.parametrize(("part_gb", "inputs", "expected"), [
+    (8.0, ["a/bone/volume.zarr/manifest.json"], []),
+    (1000.0, [f"a/parts/volume_{phase}.json" for phase in PHASES], PHASES),
+])  # fmt: skip
+def test_tables_that_are_up_to_date_stay_as_they_were_made(plan, tmp_path, monkeypatch, part_gb, inputs, expected):
+    (tmp_path / "a/morphometry").mkdir(parents=True)
+    (tmp_path / "a/morphometry/volume.csv").touch()
+    settings = plan.settings.model_copy(update={"jobs": JobsSection(part_gb=part_gb)})
+    plan = Plan(settings, plan.scans, sizes=KnownSize(LARGE))
+    monkeypatch.setattr(plan, "lineage", lambda *step: "present")
+    monkeypatch.setattr(parts, "recorded_lineage", lambda output: ["present"])
+    monkeypatch.setattr(parts, "record_of", lambda output: {"input": inputs})
+    assert Parts(plan).of("morphometry", "a", "volume") == expected
+    assert Parts(plan).of("morphometry", "a", "superres") == (PHASES if part_gb < 1000 else [])
 
 
 def test_jobs_inherit_what_the_planning_process_found(plan, monkeypatch):
@@ -107,8 +138,8 @@ def test_a_part_asks_for_its_share(plan):
 
 def test_the_estimate_counts_the_jobs_of_parts(plan):
     small = Plan(plan.settings, plan.scans, sizes=KnownSize(ScanSize(1500, 512, 512, 2, (512, 512, 512))))
-    rows = Parts(plan).by_size("flatfield", "a")
-    assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == len(FOUR) + len(rows)
+    more = len(FOUR) + len(Parts(plan).by_size("flatfield", "a")) + len(PHASES)
+    assert estimate(plan, cores=8).total.jobs - estimate(small, cores=8).total.jobs == more
 
 
 def test_parts_take_the_time_of_the_whole_the_start_of_each_and_the_gathering(plan):
@@ -122,7 +153,7 @@ def test_parts_take_the_time_of_the_whole_the_start_of_each_and_the_gathering(pl
 def test_parts_shorten_a_run_on_many_cores_and_not_on_one(plan):
     undivided = plan.settings.model_copy(update={"jobs": JobsSection(part_gb=1000.0)})
     whole = Plan(undivided, plan.scans, sizes=KnownSize(LARGE))
-    # Bone is not measured in parts: that is most of what is left.
+    # Bone is segmented in one job, and measured in three: that is most of what is left.
     assert estimate(plan, cores=1000).total.wall_s < 0.8 * estimate(whole, cores=1000).total.wall_s
     assert estimate(plan, cores=1).total.wall_s > estimate(whole, cores=1).total.wall_s
 

@@ -8,6 +8,7 @@ from xrmflow.errors import StoreError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.stores import create_volume
 from xrmflow.io.tables import number, read_table
+from xrmflow.morphometry import structure
 from xrmflow.stages import morphometry, segment
 
 
@@ -27,12 +28,13 @@ def prepare(folder, slices=12, calibrated=True):
     segment.run(volume=folder / "denoised.zarr", bone=folder / "bone" / "denoised.zarr", params=SegmentSection())
 
 
-def run(folder, **settings):
+def run(folder, parts=None, **settings):
     out = {name: folder / "morphometry" / f"denoised{end}.csv" for name, end in OUTPUTS.items()}
     morphometry.run(
         volume=folder / "denoised.zarr",
         bone=folder / "bone" / "denoised.zarr" / "manifest.json",
         **out,
+        parts=parts,
         params=MorphometrySection(**settings),
     )
     return {name: read_table(path) for name, path in out.items()}
@@ -62,6 +64,33 @@ def test_tables_are_tidy_and_say_whose_they_are(tmp_path):
     assert number(lacuna["z_mm"]) == pytest.approx(0.5, abs=1e-3)
     assert number(lacuna["grey_volume_um3"]) == pytest.approx(64 * 8, rel=0.1)
     assert lacuna["touching_border"] == "false"
+
+
+def run_part(folder, phase, **settings):
+    path = folder / "parts" / f"{phase}.json"
+    stores = {"volume": folder / "denoised.zarr", "bone": folder / "bone" / "denoised.zarr"}
+    morphometry.run(**stores, part=phase, thickness=path, params=MorphometrySection(**settings))
+    return path
+
+
+@pytest.mark.parametrize("settings", [{}, {"trabecula_um": 8.0}], ids=str)
+def test_thickness_measured_elsewhere_gives_the_same_tables(tmp_path, settings):
+    prepare(tmp_path)
+    whole = run(tmp_path, **settings)
+    parts = [run_part(tmp_path, phase, **settings) for phase in ("bone", "marrow")]
+    assert run(tmp_path, parts, **settings) == whole
+    with pytest.raises(StoreError, match="parts: expected the thickness of bone and marrow, got marrow"):
+        run(tmp_path, parts[1:], **settings)
+
+
+def test_a_phase_that_is_not_there_has_no_thickness_elsewhere_either(tmp_path, monkeypatch):
+    """What is no number survives its document."""
+    prepare(tmp_path)
+    monkeypatch.setitem(structure.PHASES, "marrow", ())
+    whole = run(tmp_path)
+    (separation,) = (row for row in whole["table"] if row["symbol"] == "Tb.Sp")
+    assert separation["value"] == ""
+    assert run(tmp_path, [run_part(tmp_path, phase) for phase in ("bone", "marrow")]) == whole
 
 
 def test_two_uncalibrated_slices_end_in_a_table_that_says_so(tmp_path):

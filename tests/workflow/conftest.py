@@ -116,3 +116,13 @@ def project(finished: Project, tmp_path: Path) -> Project:
     root = tmp_path / "project"
     subprocess.run(["cp", "-a", str(finished.root), str(root)], check=True)
     return Project(root)
+
+
+@pytest.fixture
+def cut(project: Project) -> Project:
+    """The finished run with a taller volume, made by one job."""
+    project.change("fdk", shape=[150, 64, 64])
+    done = project.make("run/results/bone/volume.zarr/manifest.json")
+    assert done.returncode == 0, done.stdout
+    assert "fdk_part" not in done.stdout
+    return project

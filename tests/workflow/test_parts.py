@@ -15,19 +15,8 @@ import yaml
 
 from xrmflow.io.write_dataexchange import write_dataexchange
 
-SHAPE = (150, 64, 64)
 IN_PARTS = {"part_gb": 0.0011}
 VOLUME = "run/results/bone/volume.zarr/manifest.json"
-
-
-@pytest.fixture
-def cut(project):
-    """The finished run with a taller volume, made by one job."""
-    project.change("fdk", shape=list(SHAPE))
-    done = project.make(VOLUME)
-    assert done.returncode == 0, done.stdout
-    assert "fdk_part" not in done.stdout
-    return project
 
 
 def test_parts_change_neither_bits_nor_what_is_stale_and_lose_no_more_than_one(cut):
@@ -74,7 +63,7 @@ def tall(project):
 
 
 def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
-    target = "run/{}/tall/superres.zarr/manifest.json"
+    target = "run/{}/tall/morphometry/superres.csv"
     whole = tall.make(target.format("results"))
     assert whole.returncode == 0, whole.stdout
     settings = tall.settings | {"results": "run/cut", "jobs": {"part_gb": 1e-5}}
@@ -82,7 +71,8 @@ def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
     cut = tall.make(target.format("cut"))
     assert cut.returncode == 0, cut.stdout
     ran = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", cut.stdout))
-    assert ran == {"ingest": 1, "align": 1, "cupping": 1} | {
+    alone = ("ingest", "align", "cupping", "segment", "morphometry")
+    assert ran == dict.fromkeys(alone, 1) | {"morphometry_part": 2} | {
         f"{stage}_{kind}": number if kind == "part" else 1
         for stage, number in (("flatfield", 2), ("fdk", 2), ("sr_apply", 3))
         for kind in ("part", "gather")
@@ -90,7 +80,8 @@ def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
     one, other = (tall.root / f"run/{results}/tall" for results in ("results", "cut"))
     for store in ("projections", "volume", "superres"):
         assert (one / f"{store}.zarr/chunks.txt").read_text() == (other / f"{store}.zarr/chunks.txt").read_text(), store
-    assert (one / "flatfield_views.npz").read_bytes() == (other / "flatfield_views.npz").read_bytes()
+    for file in ("flatfield_views.npz", "morphometry/superres.csv", "morphometry/superres_slices.csv"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
     said = [json.loads((scan / "flatfield.json").read_text())["flatfield"] for scan in (one, other)]
     assert said[0] == said[1]
     tall.change("jobs", part_gb=8.0)

@@ -114,8 +114,9 @@ def submitted(project, monkeypatch):
     return project
 
 
-def start(project, log):
-    command = ["--workflow-profile", "profiles/slurm", "--set-resources", "n2i_train:runtime=attempt", *QUICK]
+def start(project, log, *arguments):
+    options = ["--workflow-profile", "profiles/slurm", "--set-resources", "n2i_train:runtime=attempt", *QUICK]
+    command = [*options, *arguments]
     command = [part for part in project.command(*command) if part not in ("--cores", "2")]
     with log.open("w") as text:
         return subprocess.Popen(
@@ -172,3 +173,23 @@ def test_snakemake_itself_runs_as_a_job(project):
     assert done.returncode == 0, said
     assert "has been submitted with SLURM jobid" in said
     assert "Written on a cluster" in (project.root / "run/results/bone/report.html").read_text()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_parts_of_a_volume_are_jobs_of_their_own_with_the_bits_of_one(cut, tmp_path):
+    """Every job plans the run again, on its own: what it takes for a part must be what the submitting process does."""
+    target = "run/results/bone/volume.zarr"
+    whole = (cut.root / target / "chunks.txt").read_bytes()
+    (cut.root / target / "manifest.json").unlink()
+    cut.change("jobs", part_gb=0.0011)
+    watch = Watch()
+    watch.start()
+    try:
+        status = start(cut, tmp_path / "run.log", "--", f"{target}/manifest.json").wait(timeout=PATIENCE_S)
+    finally:
+        watch.over.set()
+    assert status == 0, (tmp_path / "run.log").read_text()
+    assert {what for what in watch.seen.values() if "fdk_part" in what} == {
+        f"rule_fdk_part_wildcards_bone_{part}" for part in ("0-64", "64-128", "128-150")
+    }
+    assert (cut.root / target / "chunks.txt").read_bytes() == whole

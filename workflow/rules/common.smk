@@ -12,7 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 import xrmflow
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.lifecycle import Run
-from xrmflow.manage.parts import Parts
+from xrmflow.manage.parts import PHASES, Parts
 from xrmflow.manage.plan import load_plan
 from xrmflow.manage.sources import files_of, is_as_ingested
 
@@ -54,6 +54,7 @@ LACUNAE = f"{SCAN}/morphometry/{{volume}}_lacunae.csv"
 VALIDATION = f"{SCAN}/validation.csv"
 SPLIT_NAMES = [f"split{k}" for k in range(PLAN.settings.n2i_split.splits)]
 PART = f"{SCAN}/parts/{{store}}_{{part}}.zarr/manifest.json"
+THICKNESS = f"{SCAN}/parts/{{volume}}_{{part}}.json"
 REPORT = f"{SCAN}/report.html"
 STUDY, STUDY_WIDE = f"{PLAN.settings.results}/morphometry.csv", f"{PLAN.settings.results}/morphometry_wide.csv"
 MODEL = f"{PLAN.settings.models}/{PLAN.settings.model}"
@@ -207,6 +208,12 @@ def parts_of(stage, *stores):
         ]
 
     return of
+
+
+def thickness_of(wildcards):
+    """The thickness of each phase of a volume, where jobs of their own measure it."""
+    scan, volume = wildcards.scan, wildcards.volume
+    return expand(THICKNESS, scan=scan, volume=volume, part=PARTS.of("morphometry", scan, volume))
 
 
 def splits_of(scans):

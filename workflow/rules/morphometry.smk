@@ -30,6 +30,7 @@ rule morphometry:
     input:
         volume=STORE,
         bone=BONE,
+        parts=thickness_of,
     output:
         table=report(
             TABLE,
@@ -55,6 +56,6 @@ rule morphometry:
     message:
         "{wildcards.scan}: measuring {wildcards.volume}"
     shell:
-        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --table {output.table} "
+        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --parts {input.parts} --table {output.table} "
         "--slices {output.slices} --lacunae {output.lacunae} "
         "--params {params.section:q} --lineage {params.lineage} 2> {log}"

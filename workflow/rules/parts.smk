@@ -268,3 +268,30 @@ rule sr_apply_gather:
         "{wildcards.scan}: putting the super-resolved volume together"
     shell:
         "xrmflow gather --parts {input.parts} --stores {output.superres} 2> {log}"
+
+
+rule morphometry_part:
+    input:
+        volume=STORE,
+        bone=BONE,
+    output:
+        thickness=temp(THICKNESS),
+    log:
+        f"{SCAN}/logs/morphometry_{{volume}}_{{part}}.log",
+    benchmark:
+        f"{SCAN}/benchmarks/morphometry_{{volume}}_{{part}}.tsv"
+    wildcard_constraints:
+        part="|".join(PHASES),
+    conda:
+        "../../envs/xrmflow.yaml"
+    resources:
+        mem_mb=PARTS.memory_mb("morphometry"),
+        runtime=PARTS.minutes("morphometry"),
+    params:
+        section=section("morphometry"),
+        lineage=lineage("morphometry"),
+    message:
+        "{wildcards.scan}: thickness of {wildcards.part}, {wildcards.volume}"
+    shell:
+        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --part {wildcards.part} "
+        "--thickness {output.thickness} --params {params.section:q} --lineage {params.lineage} 2> {log}"

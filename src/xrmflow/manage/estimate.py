@@ -19,7 +19,17 @@ from xrmflow.manage.footprint import Footprint, beside_stores, scratch_bytes, st
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.parts import Parts
 from xrmflow.manage.plan import Plan, load_plan
-from xrmflow.manage.resources import CORES_USED, GATHER, GPU_STAGES, Job, seconds, threads_of, used_mb
+from xrmflow.manage.resources import (
+    CORES_USED,
+    GATHER,
+    GPU_STAGES,
+    TABLES,
+    THICKNESS,
+    Job,
+    seconds,
+    threads_of,
+    used_mb,
+)
 from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 from xrmflow.manage.steps import Step
 
@@ -303,9 +313,12 @@ def core_seconds(plan: Plan, job: Step) -> float:
 def pieces(plan: Plan, job: Step) -> list["Piece"]:
     """The jobs that a job is: itself, or those of its parts and one that puts these together."""
     parts, whole = Parts(plan), plan.work(job.stage, _wildcards(job))
-    cut = parts.by_size(job.stage, job.scan)
-    works = [parts.work(job.stage, SimpleNamespace(scan=job.scan, part=part)) for part in cut] or [whole]
-    return [Piece(job.stage, work) for work in works] + [Piece(GATHER, whole)] * bool(cut)
+    cut = parts.by_size(job.stage, job.scan, job.volume)
+    if not cut:
+        return [Piece(job.stage, whole)]
+    works = [parts.work(job.stage, SimpleNamespace(**vars(_wildcards(job)), part=part)) for part in cut]
+    part, rest = (THICKNESS, TABLES) if job.stage == "morphometry" else (job.stage, GATHER)
+    return [*(Piece(part, work) for work in works), Piece(rest, whole)]
 
 
 @dataclass(frozen=True)
@@ -313,7 +326,7 @@ class Piece:
     """One job as Snakemake sees it.
 
     Attributes:
-        stage: its name; "gather" for what puts parts together.
+        stage: its name, or that of the part of it: "gather" for what puts parts together.
         work: what it works on.
     """
 

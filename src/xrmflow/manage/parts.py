@@ -5,6 +5,7 @@ size. Snakemake would make it anew, because another rule with other inputs write
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from xrmflow.manage import resources
 from xrmflow.manage.dry_run import record_of, recorded_lineage
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.sizes import superres_factor
+from xrmflow.manage.steps import Step
 
 if TYPE_CHECKING:
     from xrmflow.manage.plan import Plan
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 MADE = "XRMFLOW_PARTS"
 # Parts are whole layers of the chunks of stores.
 LAYER, FLOAT = 64, 4
+# Thickness, which looks at whole volumes, is not cut into slices: each phase is a part.
+PHASES = ["bone", "marrow"]
 # Each stage that can work in parts, and a file that it always leaves, from the folder of a scan.
 RESULTS = {
     "flatfield": "flatfield.json",
@@ -32,8 +36,9 @@ RESULTS = {
     "n2i_split": "splits/0.zarr/manifest.json",
     "n2i_apply": "denoised.zarr/manifest.json",
     "sr_apply": "superres.zarr/manifest.json",
+    "morphometry": "morphometry/{volume}.csv",
 }
-NAME = re.compile(r"_(\d+-\d+)\.zarr/manifest\.json$")
+NAME = re.compile(r"/parts/\w+?_(\d+-\d+|bone|marrow)\.(?:zarr/manifest\.)?json$")
 RULE = re.compile(r"(\w+)_(?:part|gather)")
 
 
@@ -62,7 +67,8 @@ class Parts:
 
     Args:
         plan: of the run.
-        made: cuts that the process which planned the run has found, in one of its jobs: stage -> scan -> parts.
+        made: cuts that the process which planned the run has found, in one of its jobs: stage, with the volume that is
+            measured -> scan -> parts.
     """
 
     def __init__(self, plan: "Plan", made: Mapping[str, Mapping[str, list[str]]] | None = None) -> None:
@@ -78,17 +84,23 @@ class Parts:
         os.environ[MADE] = json.dumps(parts.otherwise)
         return parts
 
-    def of(self, stage: str, scan: str) -> list[str]:
-        """Parts in which a stage works on a scan; nothing where one job does."""
-        found = self.otherwise.get(stage, {}).get(scan)
-        return self.by_size(stage, scan) if found is None else list(found)
+    def of(self, stage: str, scan: str, volume: str = "") -> list[str]:
+        """Parts in which a stage works on a scan, or on a volume that is measured; nothing where one job does."""
+        found = self.otherwise.get(f"{stage} {volume}".strip(), {}).get(scan)
+        return self.by_size(stage, scan, volume) if found is None else list(found)
 
-    def by_size(self, stage: str, scan: str) -> list[str]:
+    def by_size(self, stage: str, scan: str, volume: str = "") -> list[str]:
         """The same for a result that is yet to be made."""
-        shape = self._shape(stage, scan) if scan and stage in RESULTS else None
-        return layers(shape, self._plan.settings.jobs.part_gb) if shape else []
+        shape = self._shape(stage, scan, volume) if scan and stage in RESULTS else None
+        if shape is None:
+            return []
+        part_gb = self._plan.settings.jobs.part_gb
+        if stage == "morphometry":
+            thickness = self._plan.settings_of(scan).morphometry.thickness
+            return PHASES if thickness and FLOAT * math.prod(shape) > part_gb * 1e9 else []
+        return layers(shape, part_gb)
 
-    def _shape(self, stage: str, scan: str) -> tuple[int, int, int] | None:
+    def _shape(self, stage: str, scan: str, volume: str = "") -> tuple[int, int, int] | None:
         """What a stage writes, with the axis first that may be cut; None where none may, or the scan cannot be read."""
         size = self._plan.size(scan)
         if size is None:
@@ -98,29 +110,30 @@ class Parts:
             whole = self._plan.settings_of(scan).flatfield.phase != "none"
             return None if whole else (size.rows, size.views, size.cols)
         z, y, x = size.shape
-        finer = superres_factor(self._plan.settings) if stage == "sr_apply" else 1
+        finer = superres_factor(self._plan.settings) if stage == "sr_apply" or volume == "superres" else 1
         return z * finer, y * finer, x * finer
 
     @cached_property
     def otherwise(self) -> Mapping[str, Mapping[str, list[str]]]:
-        """Stage -> scan -> parts of results that are up to date and were not made as size would have it."""
+        """Stage (and volume) -> scan -> parts of results that are up to date and not made as size would have it."""
         if self._made is not None:
             return self._made
         found: dict[str, dict[str, list[str]]] = {}
         for step in planned_jobs(self._plan):
-            made = self._made_of(step.stage, step.scan) if step.stage in RESULTS else None
-            if made is not None and made != self.by_size(step.stage, step.scan):
-                found.setdefault(step.stage, {})[step.scan] = made
+            made = self._made_of(step) if step.stage in RESULTS else None
+            if made is not None and made != self.by_size(step.stage, step.scan, step.volume):
+                found.setdefault(f"{step.stage} {step.volume}".strip(), {})[step.scan] = made
         return found
 
-    def _made_of(self, stage: str, scan: str) -> list[str] | None:
+    def _made_of(self, step: Step) -> list[str] | None:
         """Parts that the present result was made of; None where there is none, or one that is made anew anyway."""
-        output = f"{self._plan.settings.results}/{scan}/{RESULTS[stage]}"
-        if not Path(output).is_file() or self._plan.lineage(stage, scan) not in recorded_lineage(output):
+        output = f"{self._plan.settings.results}/{step.scan}/{RESULTS[step.stage].format(volume=step.volume)}"
+        lineage = self._plan.lineage(step.stage, step.scan, step.volume)
+        if not Path(output).is_file() or lineage not in recorded_lineage(output):
             return None
         names = (NAME.search(name) for name in record_of(output).get("input") or ())
         parts = {found[1] for found in names if found}
-        return sorted(parts, key=lambda part: int(part.split("-")[0]))
+        return sorted(parts, key=lambda part: (0 if part in PHASES else int(part.split("-")[0]), part))
 
     # for the rules -----------------------------------------------------------------------------------------------
 
@@ -165,6 +178,8 @@ class Parts:
     def work(self, stage: str, wildcards: Any) -> resources.Job:
         """What the job of a part works on: its slices or rows, and detector rows above and below them."""
         whole = self._plan.work(stage, wildcards)
+        if wildcards.part in PHASES:
+            return whole
         start, stop = map(int, wildcards.part.split("-"))
         shape = self._shape(stage, wildcards.scan)
         share = (stop - start) / shape[0] if shape else 1.0

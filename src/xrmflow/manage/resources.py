@@ -29,8 +29,8 @@ CORES_USED = 8
 FLOAT = 4
 # What takes a GPU where one is offered.
 GPU_STAGES = ("n2i_train", "n2i_apply", "sr_train", "sr_apply")
-# What puts the parts of a stage together.
-GATHER = "gather"
+# What puts the parts of a stage together; and of morphometry in parts the thickness of a phase, and the rest.
+GATHER, THICKNESS, TABLES = "gather", "thickness", "tables"
 # The most a network's tile has on a side, halo included, and the slices the hardening fit looks at.
 TILE_PX, FIT_SLICES = 576, 48
 CENTRE_SLICES, CENTRE_COLS = 150, 768
@@ -186,6 +186,9 @@ COSTS: dict[str, Cost] = {
     "sr_apply": Cost(320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16),
     "segment": Cost(225, ("voxels", 19.5), ("voxels", 0.26e-6), base_s=0.5, threads=2),
     "morphometry": Cost(285, ("voxels", 33), ("voxels", 1e-6), base_s=0.9, threads=2),
+    # Of the time of morphometry on 256 x 256 x 256 voxels.
+    THICKNESS: Cost(285, ("voxels", 33), ("voxels", 0.5e-6), base_s=0.9),
+    TABLES: Cost(285, ("voxels", 33), ("voxels", 0.15e-6), base_s=0.9),
     "validate": Cost(155, ("compared", 112), ("compared", 9e-6), base_s=1.9, threads=2),
     "collect": Cost(40, ("pixels", 0), ("pixels", 0), base_s=0.4),
     "report": Cost(200, ("shown_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),

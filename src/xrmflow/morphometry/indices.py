@@ -3,6 +3,7 @@
 Symbols follow Bouxsein 2010 (J. Bone Miner. Res. 25:1468) and Dempster 2013 (28:2).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from xrmflow.morphometry.masks import eroded
 from xrmflow.morphometry.rows import Row, fraction_name, noted, row, uncalibrated
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.slabs import Slab, summed
-from xrmflow.morphometry.structure import structure_rows
+from xrmflow.morphometry.structure import Phase, Regions, structure_rows
 
 FEW_SLICES = 8
 MIXED = 0.1
@@ -31,13 +32,20 @@ class Measurement:
     lacunae: list[Row]
 
 
-def measure(data: Segmented, *, options: Options, first_voxel_mm: tuple[float, float, float]) -> Measurement:
+def measure(
+    data: Segmented,
+    *,
+    options: Options,
+    first_voxel_mm: tuple[float, float, float],
+    thickness: Mapping[Phase, Regions] | None = None,
+) -> Measurement:
     """Measure a segmented volume.
 
     Args:
         data: volume and labels.
         options: what to measure.
         first_voxel_mm: (x, y, z) of the centre of voxel (0, 0, 0).
+        thickness: what `xrmflow.morphometry.structure.thickness_of` found of each phase; None to find it here.
     """
     if data.volume.shape != data.labels.shape or data.labels.shape != data.context.shape:
         raise ValueError(
@@ -51,7 +59,7 @@ def measure(data: Segmented, *, options: Options, first_voxel_mm: tuple[float, f
         "" if deep else f"skipped: {len(slices)} slices, at least {options.least_slices} are needed in three dimensions"
     )
     found: list[Lacuna] = []
-    rows += structure_rows(data, options, reason)
+    rows += structure_rows(data, options, reason, thickness)
     if options.lacunae and deep and data.record["gates_voxels"] is not None:
         blur = data.record["edge_blur_voxels"]
         found = measure_lacunae(data.volume, data.labels, soft=data.levels.soft, blur_voxels=blur, work=data.work)

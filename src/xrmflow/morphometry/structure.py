@@ -1,9 +1,10 @@
 """Thickness and separation, of all bone and, told apart, of its cortex and trabeculae."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -17,19 +18,32 @@ from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.slabs import Workspace, summed
 from xrmflow.morphometry.thickness import ThicknessMap, thickness_map
 
-PHASES = 2
 FILLED = (BONE, LACUNA, CANAL)
+Phase = Literal["bone", "marrow"]
+PHASES: dict[Phase, tuple[int, ...]] = {"bone": FILLED, "marrow": (MARROW,)}
+"""Those whose thickness is measured, each by itself, and the labels they have."""
+Regions = dict[str, tuple[float, float]]
+"""Mean and standard deviation of a phase's local thickness, voxels (NaN without any): in the volume of interest ("all")
+and, where the cortex is told apart, in it ("cortex") and inside ("medulla")."""
 THIN = 3.0
 """Voxels: structures thinner than this are resolved too poorly to be measured."""
 
 
-def structure_rows(data: Segmented, options: Options, reason: str) -> list[Row]:
+def thickness_of(data: Segmented, options: Options, phase: Phase) -> Regions:
+    """Thickness of one phase, the piece of `structure_rows` that takes long: it may be done elsewhere."""
+    return _regions(data, options, _cortex(data, options), phase)
+
+
+def structure_rows(
+    data: Segmented, options: Options, reason: str, known: Mapping[Phase, Regions] | None = None
+) -> list[Row]:
     """Thickness and separation, computed with all context and sampled in the volume of interest.
 
     Args:
         data: volume and labels.
         options: what to measure.
         reason: why there are no three dimensions to measure in; empty when there are.
+        known: what `thickness_of` found of each phase, where it was asked before.
     """
     reason = reason or ("" if options.thickness else "skipped: switched off in the settings")
     if reason:
@@ -38,12 +52,12 @@ def structure_rows(data: Segmented, options: Options, reason: str) -> list[Row]:
             row("Tb.Th", "thickness of bone", None, unit, "", note),
             row("Tb.Sp", "separation of bone", None, unit, "", note),
         ]
-    width = data.scale.voxels(options.trabecula_um or 0, options.trabecula_voxels or 0)
-    cortex = _cortex(data, width) if width else None
-    with ThreadPoolExecutor(PHASES) as pool:
-        # The kernels release the interpreter: the two phases take two cores, where there is memory for both.
-        run = pool.map if isinstance(data.work.scratch, InMemory) else map
-        bone, marrow = run(partial(_distributions, data, options, cortex), (FILLED, (MARROW,)))
+    cortex = _cortex(data, options)
+    regions = known or _all_regions(data, options, cortex)
+    blur = _blur(data, options)
+    bone, marrow = (
+        {name: Distribution(*found, data.scale, blur) for name, found in regions[phase].items()} for phase in PHASES
+    )
     rows = [*bone["all"].rows("Tb.Th", "thickness of bone"), *marrow["all"].rows("Tb.Sp", "separation of bone")]
     if cortex is not None:
         rows += cortical_rows(data, cortex, bone) + trabecular_rows(data, cortex, bone, marrow)
@@ -77,21 +91,27 @@ class Distribution:
         ]
 
 
-def _distributions(
-    data: Segmented, options: Options, cortex: np.ndarray | None, kinds: tuple[int, ...]
-) -> dict[str, Distribution]:
-    """Thickness of a phase in the volume of interest ("all"), and in and inside its cortex where it is known."""
-    blur = data.record["edge_blur_voxels"] if options.correct_blur else 0.0
-    phase = partial(data.phase, kinds)
-    found = thickness_map(data.smoothed, phase, data.grey("threshold"), blur_voxels=blur, work=data.work)
+def _all_regions(data: Segmented, options: Options, cortex: np.ndarray | None) -> dict[Phase, Regions]:
+    """Thickness of each phase."""
+    with ThreadPoolExecutor(len(PHASES)) as pool:
+        # The kernels release the interpreter: the two phases take two cores, where there is memory for both.
+        run = pool.map if isinstance(data.work.scratch, InMemory) else map
+        return dict(zip(PHASES, run(partial(_regions, data, options, cortex), PHASES), strict=True))
+
+
+def _regions(data: Segmented, options: Options, cortex: np.ndarray | None, phase: Phase) -> Regions:
+    mask, blur = partial(data.phase, PHASES[phase]), _blur(data, options)
+    found = thickness_map(data.smoothed, mask, data.grey("threshold"), blur_voxels=blur, work=data.work)
     regions: dict[str, Mask] = {"all": data.inside}
     if cortex is not None:
         regions["cortex"] = lambda z: cortex[z] & data.inside(z)
         regions["medulla"] = lambda z: ~cortex[z] & data.inside(z)
-    return {
-        name: Distribution(*_mean_and_spread(found, region, data.work), data.scale, blur)
-        for name, region in regions.items()
-    }
+    return {name: _mean_and_spread(found, region, data.work) for name, region in regions.items()}
+
+
+def _blur(data: Segmented, options: Options) -> float:
+    """What surfaces are corrected for, voxels."""
+    return data.record["edge_blur_voxels"] if options.correct_blur else 0.0
 
 
 def _mean_and_spread(local: ThicknessMap | None, region: Mask, work: Workspace) -> tuple[float, float]:
@@ -113,7 +133,11 @@ def _mean_and_spread(local: ThicknessMap | None, region: Mask, work: Workspace) 
     return mean, float(np.sqrt(summed(parts(mean, 2))[0] / count))
 
 
-def _cortex(data: Segmented, width: float) -> np.ndarray:
+def _cortex(data: Segmented, options: Options) -> np.ndarray | None:
+    """Where the cortex is, (z, y, x) bool; None where it is not told apart."""
+    width = data.scale.voxels(options.trabecula_um or 0, options.trabecula_voxels or 0)
+    if not width:
+        return None
     marrow, everything = partial(data.phase, (MARROW,)), partial(data.phase, (MARROW, *FILLED))
     return cortex_of(marrow, everything, data.context.shape, trabecula_voxels=width, work=data.work)
 
