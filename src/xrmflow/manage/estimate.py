@@ -202,17 +202,19 @@ def scratch(plan: Plan, jobs: Iterable[Step], *, cores: int | None) -> float:
         jobs: of all stages.
         cores: that the run may use at once; None where all jobs may run together.
     """
-    each = sorted((_scratch(plan, job) for job in jobs if job.stage in MEASURING), reverse=True)
+    each = sorted((size for job in jobs if job.stage in MEASURING for size in _scratch(plan, job)), reverse=True)
     return sum(each if cores is None else each[: max(1, cores // threads_of("morphometry"))])
 
 
-def _scratch(plan: Plan, job: Step) -> float:
+def _scratch(plan: Plan, job: Step) -> list[float]:
+    """Of a job, or of each of the parts that it is cut into: they run side by side."""
     size = plan.size(job.scan)
     if size is None:
-        return 0.0
+        return []
     factor = superres_factor(plan.settings) if job.volume == "superres" else 1
     section: Any = plan.settings_of(job.scan).section(job.stage)
-    return scratch_bytes(job.stage, tuple(factor * n for n in size.shape), memory_gb=section.memory_gb)
+    needed = scratch_bytes(job.stage, tuple(factor * n for n in size.shape), memory_gb=section.memory_gb)
+    return [needed] * (len(Parts(plan).by_size(job.stage, job.scan, job.volume)) or 1)
 
 
 def table(found: Estimate) -> str:
