@@ -9,7 +9,7 @@ from xrmflow.config.settings import Settings
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage import sizes
 from xrmflow.manage.plan import GPUS, load_plan
-from xrmflow.manage.resources import COSTS, GATHER, WORKFLOW_MB, job_of, memory_mb, minutes, used_mb
+from xrmflow.manage.resources import COSTS, GATHER, WORKFLOW_MB, job_of, memory_mb, minutes, seconds, used_mb
 from xrmflow.manage.sizes import ScanSize, Sizes
 from xrmflow.manage.steps import STAGES
 
@@ -180,3 +180,9 @@ def test_a_gpu_is_asked_for_where_settings_and_profile_say_so(
     # A job inherits what was decided where the run was planned.
     plan.offer_gpus(None, cluster=False)
     assert plan.gpu == asked
+
+
+def test_from_the_disk_bone_is_measured_on_one_core():
+    whole, large = job(SMALL, "morphometry"), job(SMALL, "morphometry", memory_gb=0.1)
+    assert seconds("morphometry", whole, threads=2) < 0.6 * seconds("morphometry", whole, threads=1)
+    assert seconds("morphometry", large, threads=2) == seconds("morphometry", large, threads=1)

@@ -15,10 +15,12 @@ small       600 x 192 x 256           192 x 256 x 256          none
 A request adds a margin, and what the workflow's own two processes take in a cluster job.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from xrmflow.manage.sizes import ScanSize
+from xrmflow.morphometry.needs import MEASUREMENT
 
 # Two Snakemake processes run in every cluster job beside the stage (136 and 124 MB measured).
 WORKFLOW_MB = 300
@@ -273,7 +275,13 @@ def seconds(stage: str, job: Job, *, threads: int) -> float:
     """Seconds a job is expected to take on an otherwise quiet machine; core-seconds for one thread."""
     cost = COSTS.get(stage, UNKNOWN)
     name, each = cost.time
-    return cost.base_s + each * getattr(job, name) / max(1, threads)
+    used = 1 if stage == "morphometry" and _from_disk(job) else max(1, threads)
+    return cost.base_s + each * getattr(job, name) / used
+
+
+def _from_disk(job: Job) -> bool:
+    """Whether bone is measured with arrays on a disk: then it is one phase after the other."""
+    return MEASUREMENT.volume_bytes * job.voxels > 1e9 * getattr(job.section, "memory_gb", math.inf)
 
 
 def threads_of(stage: str) -> int:
