@@ -129,6 +129,18 @@ def test_bone_that_is_denser_outside_is_not_taken_for_hardened():
     assert "denser outside rather than hardened" in fit.message
 
 
+def test_where_nothing_confirms_it_a_fit_must_be_more_than_bone_a_little_denser_outside():
+    y, x = np.mgrid[:COLS, :COLS] - (COLS - 1) / 2
+    radius = np.hypot(x, y) / 26
+    volume = np.where((radius < 1) & (radius > 0.3), 1.6 * (1 + 0.06 * (radius - 0.65)), 0.0)
+    geometry = acquisition()
+    still, hardened = (fit_cupping(scan(geometry, volume, hardened=h), geometry) for h in (False, True))
+    assert not still.applied
+    assert not still.trusted
+    assert "bone a few per cent denser outside would look the same" in still.message
+    assert hardened.applied
+
+
 def test_hardening_that_denser_inner_bone_hides_is_not_called_clean():
     geometry = acquisition()
     fit = fit_cupping(scan(geometry, tube(denser_outside=-0.15)), geometry)

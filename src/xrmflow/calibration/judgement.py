@@ -13,6 +13,8 @@ LEAST_EFFECT, LARGEST_EFFECT, CLEAN_EFFECT = 0.01, 3.0, 0.1
 # The sums over slices must ask for the correction within this factor. A polynomial of degree two that follows the true
 # curve where bone is need not do so where rays are summed: measured on simulated bones, 0.85 to 1.3.
 AGREEMENT = 2.0
+# Standard errors of density that a correction must exceed which they do not confirm: bone 3 % denser outside.
+UNCONFIRMED_SIGNIFICANCE = 3.0
 
 
 def judge(
@@ -50,29 +52,32 @@ def judge(
     if effect < 0:
         return False, False, f"{words}; the wrong way round for beam hardening: data left unchanged"
     asked = totals.share(coefficients) if totals else None
+    words = f"{words}; {_opinion(asked)}"
+    doubt = _contradiction(asked)
+    if not doubt and not _confirmed(asked) and effect < UNCONFIRMED_SIGNIFICANCE * unclear:
+        doubt = "bone a few per cent denser outside would look the same"
+    return (False, False, f"{words}; {doubt}: data left unchanged") if doubt else (True, True, words)
+
+
+def _opinion(asked: tuple[float, float] | None) -> str:
+    """What sums over slices say of a correction, in words."""
     if asked is None:
-        return (
-            True,
-            True,
-            f"{words}; nothing to check it against (slices look alike from all sides, or are not seen whole)",
-        )
-    words = f"{words}; what slices absorb in all, the same from all sides, asks for {_percent(asked)} of that"
-    if doubt := _contradicted(*asked):
-        return False, False, f"{words}: {doubt}, data left unchanged"
-    return True, True, words
+        return "nothing to check it against: slices look alike from all sides, or are not seen whole"
+    share = f"{100 * asked[0]:.0f} +- {100 * asked[1]:.0f} %"
+    return f"what slices absorb in all, the same from all sides, asks for {share} of that"
 
 
-def _contradicted(share: float, uncertainty: float) -> str:
+def _confirmed(asked: tuple[float, float] | None) -> bool:
+    return asked is not None and asked[0] > CLEAN_SIGMAS * asked[1]
+
+
+def _contradiction(asked: tuple[float, float] | None) -> str:
     """Why a correction of which sums over slices ask for this share cannot be, or nothing."""
-    if share + CLEAN_SIGMAS * uncertainty < 1 / AGREEMENT:
+    if asked is not None and asked[0] + CLEAN_SIGMAS * asked[1] < 1 / AGREEMENT:
         return "bone may be denser outside rather than hardened"
-    if share - CLEAN_SIGMAS * uncertainty > AGREEMENT:
+    if asked is not None and asked[0] - CLEAN_SIGMAS * asked[1] > AGREEMENT:
         return "bone may be denser inside, or hardened by what is around it"
     return ""
-
-
-def _percent(asked: tuple[float, float]) -> str:
-    return f"{100 * asked[0]:.0f} +- {100 * asked[1]:.0f} %"
 
 
 def _hidden(totals: Totals | None, largest: float) -> str:
