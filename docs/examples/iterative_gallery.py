@@ -60,17 +60,9 @@ def bone():
     return bodies
 
 
-def main(arguments=None):
-    """Reconstruct, print the table, draw the picture."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--size", type=int, default=96, help="detector columns")
-    parser.add_argument("--views", type=int, default=48)
-    parser.add_argument("--photons", type=float, default=3000.0, help="a pixel, without the object")
-    parser.add_argument("--effort", type=float, default=1.0, help="iterations, as a fraction of the usual")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/iterative_gallery.png"))
-    options = parser.parse_args(arguments)
+def simulated(options):
+    """Geometry, the grid seen, the true volume on it, and noisy line integrals of the exact ones."""
     size, rows, voxel = options.size, max(options.size // 4, 4), 1.0 / options.size
-
     geometry = circular_cone(
         torch.linspace(0, 360, options.views + 1)[:-1],
         rows=rows,
@@ -80,19 +72,19 @@ def main(arguments=None):
         source_to_detector_mm=20.0,
     )
     inner = VolumeGrid((rows, size, size), voxel)
-    grid, box = surrounding_grid(inner, geometry)  # rays also pass above and below the detector's height at the axis
     clean = sum(project_ellipsoid(geometry, **body) for body in bone())
     truth = sum(ellipsoid(inner, samples=3, **body) for body in bone()).float()
     random = torch.Generator().manual_seed(0)
     counts = torch.poisson(options.photons * torch.exp(-clean), generator=random).clamp(min=1)
-    p = -torch.log(counts / options.photons).float()
+    return geometry, inner, truth, -torch.log(counts / options.photons).float()
 
+
+def methods_for(p, geometry, inner, grid, *, noise, strength, effort):
+    """A call for each method, by its name."""
     weights = torch.exp(-p)  # a line integral counts as the photons that made it
-    noise = noise_level(p, weights=weights)
-    strength = matched_strength(p, geometry, grid, noise=noise, weights=weights)
-    stop, often = Stop(noise=noise), lambda usual: max(2, round(options.effort * usual))
+    stop, often = Stop(noise=noise), lambda usual: max(2, round(effort * usual))
     scan = (p, geometry, grid)
-    methods = {
+    return {
         "FDK": lambda: fdk(p, geometry, inner),
         "FDK, Hann": lambda: fdk(p, geometry, inner, window="hann"),
         "CGLS": lambda: cgls(*scan, iterations=often(30), weights=weights, stop=stop),
@@ -101,22 +93,44 @@ def main(arguments=None):
         "TV (PDHG)": lambda: tv_pdhg(*scan, strength=strength, iterations=often(120), weights=weights),
         "TV (FISTA)": lambda: tv_fista(*scan, strength=strength, iterations=often(60), weights=weights),
     }
-    fdk(p, geometry, inner), sirt(*scan, iterations=1)  # compiles the kernels
-    volumes, curves, table = {"truth": truth}, {}, []
+
+
+def compared(methods, truth, box):
+    """Volumes and residuals by method, and a row of the table each: rounds, why it ended, seconds, quality."""
+    volumes, curves, table, middle = {"truth": truth}, {}, [], len(truth) // 2
     for name, method in methods.items():
         begin = time.process_time()
         result = method()
         seconds = time.process_time() - begin
-        volume = result if isinstance(result, torch.Tensor) else result.volume[box]
-        curves[name] = [] if isinstance(result, torch.Tensor) else result.residuals
-        reason = "" if isinstance(result, torch.Tensor) else result.stopped_because
+        direct = isinstance(result, torch.Tensor)
+        volumes[name] = volume = result if direct else result.volume[box]
+        curves[name] = [] if direct else result.residuals
+        rounds = max(len(curves[name]) - (name != "OS-SART"), 0) or ""
         quality = psnr(volume, truth, data_range=BONE)
-        similar = ssim(volume[rows // 2], truth[rows // 2], data_range=BONE)
-        volumes[name] = volume
-        table.append((name, max(len(curves[name]) - (name != "OS-SART"), 0) or "", reason, seconds, quality, similar))
-    print(
-        f"noise of the line integrals {noise:.4f} (true {options.photons**-0.5:.4f}), strength of TV {strength:.2e} mm"
-    )
+        similar = ssim(volume[middle], truth[middle], data_range=BONE)
+        table.append((name, rounds, "" if direct else result.stopped_because, seconds, quality, similar))
+    return volumes, curves, table
+
+
+def main(arguments=None):
+    """Reconstruct, print the table, draw the picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=96, help="detector columns")
+    parser.add_argument("--views", type=int, default=48)
+    parser.add_argument("--photons", type=float, default=3000.0, help="a pixel, without the object")
+    parser.add_argument("--effort", type=float, default=1.0, help="iterations, as a fraction of the usual")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/iterative_gallery.png"))
+    options = parser.parse_args(arguments)
+    geometry, inner, truth, p = simulated(options)
+    grid, box = surrounding_grid(inner, geometry)  # rays also pass above and below the detector's height at the axis
+    weights = torch.exp(-p)
+    noise = noise_level(p, weights=weights)
+    strength = matched_strength(p, geometry, grid, noise=noise, weights=weights)
+    fdk(p, geometry, inner), sirt(p, geometry, grid, iterations=1)  # compiles the kernels
+    methods = methods_for(p, geometry, inner, grid, noise=noise, strength=strength, effort=options.effort)
+    volumes, curves, table = compared(methods, truth, box)
+    true_noise = options.photons**-0.5
+    print(f"noise of the line integrals {noise:.4f} (true {true_noise:.4f}), strength of TV {strength:.2e} mm")
     print("| method | rounds | ended by | CPU-seconds | PSNR, dB | SSIM, middle slice |\n|---|---|---|---|---|---|")
     for name, rounds, reason, seconds, quality, similar in table:
         print(f"| {name} | {rounds} | {reason} | {seconds:.2f} | {quality:.1f} | {similar:.3f} |")
