@@ -76,9 +76,14 @@ def _stage(stage: str, scan: Path, memory_gb: float) -> None:
     if stage == "segment":
         segment.run(volume=volume, bone=bone, params=SegmentSection(memory_gb=memory_gb))
     else:
-        names = {"table": "volume", "slices": "volume_slices", "lacunae": "volume_lacunae"}
-        outputs = {name: tables / f"{stem}.csv" for name, stem in names.items()}
-        morphometry.run(volume=volume, bone=bone, **outputs, params=MorphometrySection(memory_gb=memory_gb))
+        morphometry.run(
+            volume=volume,
+            bone=bone,
+            table=tables / "volume.csv",
+            slices=tables / "volume_slices.csv",
+            lacunae=tables / "volume_lacunae.csv",
+            params=MorphometrySection(memory_gb=memory_gb),
+        )
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     took = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     print(json.dumps({"peak_mb": round(peak_mb)} | {name: round(value, 1) for name, value in took.items()}))

@@ -1,4 +1,4 @@
-"""What the rules are told: which model cards the report shows."""
+"""What the rules are told: which scans, volumes and networks take part, and with which settings."""
 
 import numpy as np
 import pytest
@@ -6,21 +6,7 @@ import pytest
 from xrmflow.errors import SettingsError
 from xrmflow.io.cfb import SIGNATURE
 from xrmflow.manage.jobs import planned_jobs
-from xrmflow.manage.plan import load_plan, read_plan
-
-
-@pytest.fixture
-def plan(tmp_path, monkeypatch):
-    """A function that plans a run of one scan, with settings in addition to the defaults."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mouse.txrm").touch()
-    (tmp_path / "scans.tsv").write_text("scan\tsource\trole\nmouse\tmouse.txrm\ttrain\n")
-
-    def planned(text=""):
-        (tmp_path / "config.yaml").write_text(text)
-        return load_plan(str(tmp_path / "config.yaml"))
-
-    return planned
+from xrmflow.manage.plan import read_plan
 
 
 def test_iteration_takes_part_only_where_it_is_measured(plan):

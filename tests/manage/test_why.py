@@ -8,24 +8,8 @@ import pytest
 from xrmflow.errors import UserError
 from xrmflow.manage import records
 from xrmflow.manage.dry_run import METADATA, recorded_lineage
-from xrmflow.manage.plan import load_plan
 from xrmflow.manage.steps import Step
 from xrmflow.manage.why import explain, job_of, run
-
-
-@pytest.fixture
-def plan(tmp_path, monkeypatch):
-    """A function that plans a run of one scan, with settings in addition to the defaults."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mouse.txrm").touch()
-    (tmp_path / "scans.tsv").write_text("scan\tsource\trole\nmouse\tmouse.txrm\ttrain\n")
-
-    def planned(text=""):
-        (tmp_path / "config.yaml").write_text(text)
-        return load_plan(str(tmp_path / "config.yaml"))
-
-    return planned
-
 
 FDK = Step("fdk", "mouse")
 

@@ -19,9 +19,9 @@ from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.slabs import loaded
 from xrmflow.morphometry.structure import PHASES, Phase, Regions, thickness_of
+from xrmflow.morphometry.study import COLUMNS
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "method", "note")
 
 
 def run(
