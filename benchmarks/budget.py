@@ -3,9 +3,10 @@
 python benchmarks/budget.py /tmp/large --size 1024 --views 400 --budget-gb 0.5
 
 A simulated bone (drawn on voxels four times coarser than the scan's, monochromatic, with photon noise) is written as a
-raw file of `size` x `size` pixels; the workflow is run on it with every `memory_gb` at the budget; then what each job
-declared is compared with what it took, and what `xrmflow estimate` said with what the run left. Run where the folder
-may take some 30 bytes a voxel. The same folder again goes on where the last run ended.
+raw file of `size` x `size` pixels; the workflow is run on it with every `memory_gb` at the budget, to which the
+program's own is added where a stage counts it in; then what each job declared is compared with what it took, and what
+`xrmflow estimate` said with what the run left. Run where the folder may take some 50 bytes a voxel. The same folder
+again goes on where the last run ended.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.manage.estimate import estimate
 from xrmflow.manage.plan import load_plan
+from xrmflow.manage.resources import COSTS, TILE_HALO_PX
 from xrmflow.manage.usage import jobs
 from xrmflow.phantom.object import BoneRecipe, make_bone
 from xrmflow.projectors.transform import project
@@ -40,6 +42,7 @@ scans: scans.tsv
 results: {folder}/results
 models: {folder}/models
 cupping: {{slices: {slices}}}
+n2i_apply: {{tile_px: {tile}}}
 n2i_train: {{steps: {steps}, memory_gb: {budget}}}
 """
 
@@ -99,10 +102,14 @@ def _bone(cells: int) -> tuple[torch.Tensor, VolumeGrid]:
 
 def configure(folder: Path, options: argparse.Namespace) -> Path:
     """Write the settings: the budget for every stage that takes one."""
-    text = SETTINGS.format(folder=folder, slices=options.slices, steps=options.steps, budget=options.budget_gb)
+    # The default network's working copies for each pixel of a tile of four splits, halo included.
+    tile = int((options.budget_gb * 1e9 / (4 * COSTS["n2i_apply"].memory[1])) ** 0.5) - TILE_HALO_PX
+    given = {"slices": options.slices, "steps": options.steps, "budget": options.budget_gb}
+    text = SETTINGS.format(folder=folder, tile=max(64, tile // 64 * 64), **given)
     for stage in STAGES_WITH_BUDGET:
         if f"{stage}:" not in text:
-            text += f"{stage}: {{memory_gb: {options.budget_gb}}}\n"
+            program_gb = COSTS[stage].base_mb / 1000 if COSTS[stage].whole else 0.0
+            text += f"{stage}: {{memory_gb: {options.budget_gb + program_gb:.3f}}}\n"
     (folder / "config.yaml").write_text(text)
     return folder / "config.yaml"
 

@@ -143,10 +143,10 @@ def test_the_estimate_counts_the_jobs_of_parts(plan):
 
 
 def test_parts_take_the_time_of_the_whole_the_start_of_each_and_the_gathering(plan):
-    whole, step = plan.work("fdk", SimpleNamespace(scan="a")), Step("fdk", "a")
-    alone = resources.seconds("fdk", whole, threads=1)
+    whole, step = plan.work("n2i_apply", SimpleNamespace(scan="a")), Step("n2i_apply", "a")
+    alone = resources.seconds("n2i_apply", whole, threads=1)
     gathering = resources.seconds(resources.GATHER, whole, threads=1)
-    starts = (len(FOUR) - 1) * resources.COSTS["fdk"].base_s
+    starts = (len(FOUR) - 1) * resources.COSTS["n2i_apply"].base_s
     assert core_seconds(plan, step) == pytest.approx(alone + starts + gathering)
 
 

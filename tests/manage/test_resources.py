@@ -15,6 +15,7 @@ from xrmflow.manage.steps import STAGES
 
 DEMO = ScanSize(320, 96, 160, 2, (96, 160, 160))
 SMALL = ScanSize(600, 192, 256, 2, (192, 256, 256))
+LARGE = ScanSize(400, 1024, 1024, 2, (1024, 1024, 1024))
 TINY = ScanSize(72, 32, 64, 2, (32, 64, 64))
 PAIR = ScanSize(360, 96, 192, 2, (96, 192, 192))
 # Peak MB in the logs of finished runs on two cores without a GPU: tiny, demo, and its finer scan.
@@ -186,3 +187,18 @@ def test_from_the_disk_bone_is_measured_on_one_core():
     whole, large = job(SMALL, "morphometry"), job(SMALL, "morphometry", memory_gb=0.1)
     assert seconds("morphometry", whole, threads=2) < 0.6 * seconds("morphometry", whole, threads=1)
     assert seconds("morphometry", large, threads=2) == seconds("morphometry", large, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "core_s"),
+    [("ingest", 3.7), ("flatfield", 111), ("align", 23), ("fdk", 268), ("n2i_split", 361), ("segment", 359)],
+)
+def test_time_of_a_scan_of_a_thousand_voxels_a_side(stage, core_s):
+    """Processor time of a run on 400 views, 2 cores shared with other work; flatfield from some of its rows."""
+    assert seconds(stage, job(LARGE, stage), threads=1) == pytest.approx(core_s, rel=0.5)
+
+
+def test_networks_take_memory_of_a_tile():
+    whole, quarter = (used_mb("n2i_apply", job(LARGE, "n2i_apply", tile_px=edge)) for edge in (960, 448))
+    base = COSTS["n2i_apply"].base_mb
+    assert whole - base == pytest.approx(4 * (quarter - base))

@@ -10,7 +10,11 @@ run         projections               volume                   finer volume
 tiny        72 x 32 x 64              32 x 64 x 64             64 x 128 x 128
 demo        320 x 96 x 160            96 x 160 x 160           192 x 320 x 320
 small       600 x 192 x 256           192 x 256 x 256          none
+large       400 x 1024 x 1024         1024 x 1024 x 1024       none
 ==========  ========================  =======================  =====================
+
+Large was run with 0.5 GB for arrays (`benchmarks/budget.py`); from it are the times of reconstructions, whose start
+hides all else in small scans.
 
 A request adds a margin, and what the workflow's own two processes take in a cluster job.
 """
@@ -33,8 +37,10 @@ FLOAT = 4
 GPU_STAGES = ("n2i_train", "n2i_apply", "sr_train", "sr_apply")
 # What puts the parts of a stage together; and of morphometry in parts the thickness of a phase, and the rest.
 GATHER, THICKNESS, TABLES = "gather", "thickness", "tables"
-# The most a network's tile has on a side, halo included, and the slices the hardening fit looks at.
-TILE_PX, FIT_SLICES = 576, 48
+# What a network sees around a tile, on both sides together.
+TILE_HALO_PX = 64
+# Filtering, reading and writing an element takes as long as so many updates of the backprojection.
+UPDATES_PER_ELEMENT = 40
 CENTRE_SLICES, CENTRE_COLS = 150, 768
 # Slices on which filters are tuned against the truth, and those around them.
 COMPARED_SLICES = 22
@@ -79,14 +85,19 @@ class Job:
         return self.voxels * self.views
 
     @property
+    def reconstruction(self) -> float:
+        """What a filtered backprojection does, in updates: of all views, or of each split's own."""
+        return self.updates + UPDATES_PER_ELEMENT * (self.pixels + self.split_voxels)
+
+    @property
     def fit_pixels(self) -> float:
         """Of the slab on which beam hardening is fitted."""
-        return float(self.views) * self.cols * min(self.rows, FIT_SLICES)
+        return float(self.views) * self.cols * min(self.rows, self.section.slices)
 
     @property
     def fit_updates(self) -> float:
         """Voxels times views of that slab."""
-        return float(self.views) * self.cols**2 * min(self.rows, FIT_SLICES)
+        return float(self.views) * self.cols**2 * min(self.rows, self.section.slices)
 
     @property
     def centre_updates(self) -> float:
@@ -133,7 +144,8 @@ class Job:
     @property
     def network_pixels(self) -> float:
         """Of a network's tile in all its inputs, for each feature of the default network."""
-        return self.splits * float(min(self.side, TILE_PX)) ** 2 * self.features / DEFAULT_FEATURES
+        tile = min(self.side, self.section.tile_px + TILE_HALO_PX)
+        return self.splits * float(tile) ** 2 * self.features / DEFAULT_FEATURES
 
     @property
     def network_voxels(self) -> float:
@@ -171,17 +183,17 @@ class Cost:
 # Read off runs of tiny and demo, with what small took as a check; docs/benchmarks.md has model and measurement side by
 # side. Memory of `iterative` is that of tv, the largest.
 COSTS: dict[str, Cost] = {
-    "ingest": Cost(95, ("block_pixels", 6), ("raw_bytes", 1 / 80e6), base_s=0.3),  # the disk decides the time
+    "ingest": Cost(95, ("block_pixels", 7), ("raw_bytes", 1 / 160e6), base_s=0.3),  # the disk decides the time
     "import_volume": Cost(90, ("block_voxels", 22), ("voxels", 0.06e-6), base_s=0.3),
     "flatfield": Cost(300, ("pixels", 38), ("pixels", 0.3e-6), base_s=1.8, threads=8),
     "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
-    "cupping": Cost(430, ("fit_pixels", 75), ("fit_updates", 10e-9), base_s=2.5, threads=8),
+    "cupping": Cost(430, ("fit_pixels", 65), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
-    "fdk": Cost(405, ("held", 8), ("updates", 1.5e-9), base_s=1.8, whole=True, threads=8),
+    "fdk": Cost(405, ("held", 8), ("reconstruction", 0.55e-9), base_s=1.8, whole=True, threads=8),
     # Links files and makes coarser levels; measured on volumes of 128 x 256 x 256 to 128 x 1024 x 1024 voxels.
     GATHER: Cost(120, ("block_voxels", 5), ("voxels", 13e-9), base_s=0.5),
     "iterative": Cost(450, ("held", 48), ("updates", 110e-9), base_s=3.0, whole=True, threads=8),
-    "n2i_split": Cost(410, ("held", 8), ("updates", 3e-9), base_s=1.8, whole=True, threads=8),
+    "n2i_split": Cost(410, ("held", 8), ("reconstruction", 0.55e-9), base_s=1.8, whole=True, threads=8),
     "n2i_train": Cost(440, ("split_voxels", 4), ("training_s", 0.9), base_s=3.5, threads=16),
     "n2i_apply": Cost(290, ("network_pixels", 2700), ("network_voxels", 1e-6), base_s=1.6, threads=16),
     "sr_train": Cost(445, ("voxels", 2 * FLOAT), ("training_s", 0.5), base_s=4.0, threads=16),
