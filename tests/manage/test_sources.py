@@ -5,13 +5,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import tifffile
 
 from xrmflow.config.ingest import IngestSection
+from xrmflow.config.segment import SegmentSection
+from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io import checksums, sniff
 from xrmflow.io.documents import write_document
+from xrmflow.io.stores import create_volume
 from xrmflow.io.write_dataexchange import write_dataexchange
-from xrmflow.manage.sources import files_of, is_as_ingested
+from xrmflow.manage.sources import files_of, is_as_ingested, mask_of
 
 FRAMES = np.random.default_rng(0).integers(0, 60_000, (5, 4, 6), dtype=np.uint16)
 DEFAULTS = IngestSection()
@@ -119,3 +123,33 @@ def test_only_a_large_file_that_is_newer_and_the_same_is_as_ingested(tmp_path, m
         document.write_text(damaged)
         os.utime(document, (1, 1))
         assert not ingested()
+
+
+@pytest.mark.parametrize("made", [{"loaded": {}}, {"segmentation": {}}], ids=str)
+def test_the_manifest_of_an_imported_volume_or_of_labels_tells_the_same_of_its_files(tmp_path, monkeypatch, made):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checksums, "LARGE_BYTES", 1000)
+    file = tmp_path / "mask.npy"
+    file.write_bytes(b"a" * 2000)
+    record = {name: {"source_files": [{"name": "mask.npy", "sha256": checksums.sha256(file)}]} for name in made}
+    grid = VolumeGrid((1, 2, 2), 0.01)
+    with create_volume(tmp_path / "v.zarr", quantity="label", grid=grid, calibrated=True, provenance={}, **record) as v:
+        v["data"] = np.zeros(grid.shape, np.uint8)
+    os.utime(file, (4e9, 4e9))
+    assert is_as_ingested(file, tmp_path / "v.zarr" / "manifest.json")
+    file.write_bytes(b"b" * 2000)
+    os.utime(file, (4e9, 4e9))
+    assert not is_as_ingested(file, tmp_path / "v.zarr" / "manifest.json")
+
+
+def test_a_mask_is_noticed_by_its_file_or_by_the_manifest_of_its_store(tmp_path):
+    section = SegmentSection(voi_mask=str(tmp_path / "{scan}" / "mask"))
+    assert mask_of(SegmentSection(), "a") is None
+    assert mask_of(section, "a") is None  # its own job says so
+    (tmp_path / "a" / "mask").mkdir(parents=True)
+    assert mask_of(section, "a") is None
+    (tmp_path / "a" / "mask" / "manifest.json").write_text("{}")
+    assert mask_of(section, "a") == tmp_path / "a" / "mask" / "manifest.json"
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mask").write_bytes(b"drawn")
+    assert mask_of(section, "b") == tmp_path / "b" / "mask"

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import asdict
 
 import numpy as np
@@ -82,7 +83,11 @@ def test_a_mask_file_cuts_the_region(tmp_path, name):
     found = run(tmp_path, voi_mask=str(tmp_path.parent / "{scan}" / name))
     assert not (found.data[...][:, :, :18] > 0).any()
     assert (found.data[...][:, :, 18:] > 0).any()
-    assert len(found.record["segmentation"]["voi_mask_sha256"]) == 64
+    record = found.record["segmentation"]
+    assert len(record["voi_mask_sha256"]) == 64
+    files = [] if path.is_dir() else [{"name": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}]
+    assert record["source_files"] == files
+    assert found.record["provenance"]["inputs"]["voi_mask"]["path"] == str(path)
 
 
 def test_a_missing_or_unfit_mask_is_named(tmp_path):

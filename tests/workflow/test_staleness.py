@@ -4,6 +4,7 @@
 tested every time. What is expected is written out here, job by job, and not taken from the code that decides it.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -481,6 +483,23 @@ def test_what_is_planned_is_what_is_run(project, case):
     ran = re.findall(r"^\[.*\]\nFinished jobid: \d+ \(Rule: (\w+)\)", done.stdout, flags=re.MULTILINE)
     assert {rule: ran.count(rule) for rule in ran if rule != "all"} == case.expected
     assert stale(project, Case("again", NOTHING)) == NOTHING
+
+
+@pytest.mark.staleness
+def test_a_mask_drawn_by_hand(project):
+    """What it holds counts and not its time. The FDK volume alone is measured: others have another grid."""
+    grid = json.loads((project.root / "run" / RESULT / "volume.zarr" / "manifest.json").read_text())["record"]["grid"]
+    drawn, file = np.ones(grid["shape"], np.uint8), project.root / "run" / "bone_mask.npy"
+    np.save(file, drawn)
+    settings = {"measure": ["volume"], "segment": {"voi_mask": "run/{scan}_mask.npy"}}
+    _change_settings(project.root / "run" / "config.yaml", settings)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    os.utime(file)
+    assert stale(project, Case("touched", NOTHING)) == NOTHING
+    drawn[:, :, : grid["shape"][2] // 3] = 0
+    np.save(file, drawn)
+    assert stale(project, Case("edited", NOTHING)) == {"segment": 1, "morphometry": 1} | VALIDATE | COLLECT
 
 
 @pytest.mark.staleness

@@ -14,7 +14,7 @@ from xrmflow.manage.failures import Ended
 from xrmflow.manage.lifecycle import Run
 from xrmflow.manage.parts import PHASES, Parts
 from xrmflow.manage.plan import load_plan
-from xrmflow.manage.sources import files_of, is_as_ingested
+from xrmflow.manage.sources import files_of, is_as_ingested, mask_of
 
 
 def where_the_package_is():
@@ -122,14 +122,18 @@ def lineage(stage):
 
 
 @cache
-def unless_touched(file, scan):
-    """A raw file; where it is large, newer than the results, and still what they were made from, its time does not count."""
-    document = (VOLUME if PLAN.imports(scan) else FLATFIELD).format(scan=scan)
+def unless_touched(file, document):
+    """A file; where it is large, newer than what was made from it, and still the same, its time does not count."""
     return ancient(file) if is_as_ingested(Path(file), Path(document)) else file
 
 
+def as_ingested(file, scan):
+    """A raw file, unless touched."""
+    return unless_touched(file, (VOLUME if PLAN.imports(scan) else FLATFIELD).format(scan=scan))
+
+
 def source(wildcards):
-    return unless_touched(PLAN.scans[wildcards.scan].source, wildcards.scan)
+    return as_ingested(PLAN.scans[wildcards.scan].source, wildcards.scan)
 
 
 @cache
@@ -140,7 +144,13 @@ def files_of_scan(scan):
 
 
 def files(wildcards):
-    return [unless_touched(file, wildcards.scan) for file in files_of_scan(wildcards.scan)]
+    return [as_ingested(file, wildcards.scan) for file in files_of_scan(wildcards.scan)]
+
+
+def mask(wildcards):
+    """The volume of interest drawn by hand, where there is one; what is absent is left to the job, which says so."""
+    file = mask_of(PLAN.settings_of(wildcards.scan).segment, wildcards.scan)
+    return [] if file is None else unless_touched(str(file), BONE.format(**wildcards))
 
 
 def own_settings(wildcards):

@@ -4,6 +4,8 @@
 rule segment:
     input:
         volume=STORE,
+        # Read by the name that the settings give it.
+        mask=mask,
     output:
         bone=BONE,
     log:

@@ -1,5 +1,6 @@
 """Settings of segment: any volume to bone, marrow, lacunae, canals."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -184,3 +185,7 @@ class SegmentSection(Section):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low}: expected at most {high} ({getattr(self, high)}), got {getattr(self, low)}")
         return self
+
+    def mask_of(self, scan: str) -> Path | None:
+        """The file or store with the volume of interest of a scan, where one is named."""
+        return None if self.voi_mask is None else Path(self.voi_mask.replace("{scan}", scan))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xrmflow.config.ingest import IngestSection
+from xrmflow.config.segment import SegmentSection
 from xrmflow.errors import RawFileError, StoreError
 from xrmflow.io import checksums
 from xrmflow.io.documents import read_document
@@ -79,14 +80,24 @@ def _head(source: Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
+def mask_of(section: SegmentSection, scan: str) -> Path | None:
+    """The file by which a change of a scan's mask is noticed, of a store its manifest; None where there is none."""
+    drawn = section.mask_of(scan)
+    if drawn is None:
+        return None
+    file = drawn / MANIFEST if drawn.is_dir() else drawn
+    return file if file.is_file() else None
+
+
 def is_as_ingested(file: Path, document: Path) -> bool:
-    """Whether a large file that is newer than a scan's results holds what they were made from, by its checksum.
+    """Whether a large file that is newer than what was made from it still holds that, by its checksum.
 
     Smaller files are left to Snakemake, which compares them itself, and so are files that are not newer.
 
     Args:
-        file: the raw file, or one it is read with.
-        document: the scan's flatfield.json, which says what was ingested, or the manifest of its imported volume.
+        file: the raw file, one it is read with, or a mask drawn by hand.
+        document: the scan's flatfield.json, which says what was ingested, or the manifest of the imported volume or of
+            the labels.
     """
     try:
         made, seen = document.stat().st_mtime_ns, file.stat()
@@ -99,7 +110,8 @@ def is_as_ingested(file: Path, document: Path) -> bool:
 
 
 def _source_files(document: Path) -> list[dict[str, Any]]:
-    """Name and checksum of the files that a scan, or an imported volume, was read from."""
+    """Name and checksum of the files that a scan, an imported volume, or a mask was read from."""
     if document.name == MANIFEST:
-        return read_manifest(document)["loaded"]["source_files"]
+        record = read_manifest(document)["record"]
+        return record["segmentation" if "segmentation" in record else "loaded"]["source_files"]
     return read_document(document, kind="flatfield")["raw"]["source_files"]

@@ -10,6 +10,7 @@ from xrmflow.arrays import Reader, blocks
 from xrmflow.config.segment import SegmentSection
 from xrmflow.errors import SettingsError
 from xrmflow.geometry.grid import VolumeGrid
+from xrmflow.io.checksums import sha256
 from xrmflow.io.manifest import store_folder
 from xrmflow.io.provenance import provenance
 from xrmflow.io.scratch import workspace
@@ -29,7 +30,8 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
     """Segment bone, marrow, lacunae and canals by a Gaussian and a threshold."""
     source = open_volume(volume, ("attenuation_per_mm", "attenuation_per_voxel"))
     scale = Scale(source.grid.voxel_mm, source.calibrated)
-    recipe, mask = _recipe(params, source), _mask(params, source)
+    recipe, drawn = _recipe(params, source), params.mask_of(scan_of(source.path))
+    mask = None if drawn is None else _mask(drawn)
     work = workspace(store_folder(bone).parent, source.grid.shape, memory_gb=params.memory_gb, needs=SEGMENTATION)
     try:
         result = segment(source.data, scale=scale, recipe=recipe, mask=mask, work=work)
@@ -37,9 +39,10 @@ def run(*, volume: Path, bone: Path, params: SegmentSection) -> None:
         raise SettingsError(f"segment: {error}") from error
     for note in result.record["notes"]:
         logger.info("%s: %s", note["severity"], note["text"])
-    if mask is not None:
+    if drawn is not None and mask is not None:
         result.record["voi_mask_sha256"] = _fingerprint(mask)
-    traced = provenance(stage="segment", params=params, inputs={"volume": volume, "voi_mask": params.voi_mask})
+        result.record["source_files"] = [] if drawn.is_dir() else [{"name": drawn.name, "sha256": sha256(drawn)}]
+    traced = provenance(stage="segment", params=params, inputs={"volume": volume, "voi_mask": drawn})
     with create_volume(
         bone,
         quantity="label",
@@ -74,11 +77,8 @@ def _own_index(index: int | None, source: Volume) -> int | None:
     return source.grid.index_from(grid.face_mm(index))
 
 
-def _mask(params: SegmentSection, source: Volume) -> Reader | None:
+def _mask(path: Path) -> Reader:
     """The volume of interest drawn by hand, from a label store, a TIFF stack or a numpy file."""
-    if params.voi_mask is None:
-        return None
-    path = Path(params.voi_mask.format(scan=scan_of(source.path)))
     try:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False, mmap_mode="r")
