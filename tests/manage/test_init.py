@@ -1,14 +1,19 @@
 """init: the two files it writes are valid, and say what has to be decided."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
 
+from xrmflow.config.loader import load_settings
 from xrmflow.config.scans import load_scans
+from xrmflow.config.settings import Settings
 from xrmflow.errors import RawFileError, SettingsError
 from xrmflow.io.cfb import SIGNATURE
 from xrmflow.io.write_dataexchange import write_dataexchange
 from xrmflow.io.write_txrm import write_txrm
+from xrmflow.manage.config_text import config_text
 from xrmflow.manage.init import init, scan_id
 
 FRAMES = np.random.default_rng(0).integers(0, 60_000, (5, 4, 6), dtype=np.uint16)
@@ -110,3 +115,11 @@ def test_volumes_that_are_reconstructed_already(scans, tmp_path, write_isq):
     said = (tmp_path / "study" / "config.yaml").read_text()
     assert "femur: no unit of its grey values: set import_volume.slope_per_mm" in said
     assert "tibia" not in said
+
+
+def test_what_is_commented_out_in_the_settings_shows_the_default(tmp_path):
+    text = config_text(scans="scans.tsv", needs=[])
+    uncommented = re.sub(r"^# (?=[a-z_]+:| )", "", text, flags=re.MULTILINE)
+    (tmp_path / "config.yaml").write_text(uncommented)
+    assert "\n  threshold_method: midpoint\n" in uncommented
+    assert load_settings(tmp_path / "config.yaml", Settings) == Settings()

@@ -37,9 +37,19 @@ BODY = """
 #   missing_dark: zero
 #   rings: offset
 
+# The centre is searched for; the report shows how well it was found. If it is wrong, say it here (pixels).
+# align:
+#   method: sweep
+#   centre_px: null
+
 # fdk:
 #   window: ram-lak
 #   memory_gb: 4.0
+
+# A threshold found in each volume moves with it: to compare samples, give one fixed threshold for all.
+# segment:
+#   threshold_method: midpoint
+#   threshold: null
 """
 
 
