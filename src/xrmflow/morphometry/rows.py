@@ -7,6 +7,8 @@ import numpy as np
 from xrmflow.morphometry.scale import Scale
 
 Row = dict[str, Any]
+COLUMNS = ("scan", "volume", "compartment", "symbol", "name", "value", "unit", "method", "note")
+"""Of the table of bone numbers, of one scan or of many."""
 SLICE_COLUMNS = ("z", "z_mm", "TA", "BA", "BA_TA", "area_unit")
 LACUNA_COLUMNS = (
     "id",

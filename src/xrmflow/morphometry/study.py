@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 
 Row = Mapping[str, str]
 KEYS = ("scan", "volume", "compartment")
-COLUMNS = (*KEYS, "symbol", "name", "value", "unit", "method", "note")
-"""Of the table of bone numbers, of one scan or of many."""
 
 
 def stacked(tables: Sequence[Sequence[Row]], symbols: Sequence[str] = ()) -> list[Row]:

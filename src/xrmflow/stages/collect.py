@@ -6,7 +6,8 @@ from xrmflow.config.collect import CollectSection
 from xrmflow.config.scans import read_labels
 from xrmflow.errors import SettingsError
 from xrmflow.io.tables import read_table, write_table
-from xrmflow.morphometry.study import COLUMNS, labelled, stacked, widened
+from xrmflow.morphometry.rows import COLUMNS
+from xrmflow.morphometry.study import labelled, stacked, widened
 
 
 def run(*, tables: list[Path], table: Path, wide: Path, params: CollectSection, scans: Path | None = None) -> None:

@@ -14,12 +14,11 @@ from xrmflow.io.stores import Store, Volume, open_volume
 from xrmflow.io.tables import write_table
 from xrmflow.morphometry.indices import measure
 from xrmflow.morphometry.needs import MEASUREMENT
-from xrmflow.morphometry.rows import LACUNA_COLUMNS, SLICE_COLUMNS
+from xrmflow.morphometry.rows import COLUMNS, LACUNA_COLUMNS, SLICE_COLUMNS
 from xrmflow.morphometry.scale import Scale
 from xrmflow.morphometry.segmented import Options, Segmented
 from xrmflow.morphometry.slabs import loaded
 from xrmflow.morphometry.structure import PHASES, Phase, Regions, thickness_of
-from xrmflow.morphometry.study import COLUMNS
 
 logger = logging.getLogger(__name__)
 
