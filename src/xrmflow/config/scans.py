@@ -136,13 +136,15 @@ def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     _check_labels(scan, place)
     source = path.parent / scan.source
     if not scan.source or not source.exists():
-        raise SettingsError(f"{place}: source: no such file {source}")
+        raise SettingsError(f"{place}: source: no such file {source} (paths begin at the table's folder)")
     truth = str(path.parent / scan.truth) if scan.truth else ""
     if truth and not Path(truth).is_dir():
-        raise SettingsError(f"{place}: truth: no such folder {truth}")
+        raise SettingsError(f"{place}: truth: no such folder {truth} (paths begin at the table's folder)")
     settings = str(path.parent / scan.settings) if scan.settings else ""
     if settings and not Path(settings).is_file():
-        raise SettingsError(f"{place}: settings: no such file {settings}")
+        raise SettingsError(
+            f"{place}: settings: no such file {settings} (paths are taken from the folder of the table)"
+        )
     return replace(scan, source=str(source), truth=truth, settings=settings)
 
 

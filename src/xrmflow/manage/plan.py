@@ -271,10 +271,10 @@ class Plan:
         for name in ("trained_n2i", "trained_sr"):
             weights = getattr(self.settings, name)
             if weights and not Path(weights).is_file():
-                raise SettingsError(f"{name}: no such file {weights}")
+                raise SettingsError(f"{name}: no such file {weights} (paths begin where snakemake is started)")
         for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)}:
             if curve and not Path(curve).is_file():
-                raise SettingsError(f"cupping.curve: no such file {curve}")
+                raise SettingsError(f"cupping.curve: no such file {curve} (paths begin where snakemake is started)")
         for scan in self._imported:
             self._check_imported(self.scans[scan])
         for protocol, scans in self.protocols.items():

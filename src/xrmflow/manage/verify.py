@@ -18,7 +18,7 @@ def run(results: Path, *, mend: bool = False) -> str:
     stores = [results] if (results / MANIFEST).exists() else _stores(results)
     files = sums.noted(results)
     if not stores and not files:
-        raise StoreError(f"{results}: no stores found")
+        raise StoreError(f"{results}: no stores found; name a folder of results or models, or one store")
     damaged_stores = {store: text for store in stores if (text := _fault(store))}
     damaged = {file: text for file in files if (text := sums.fault(file))}
     if mend:
