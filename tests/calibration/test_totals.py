@@ -99,8 +99,8 @@ def test_a_round_object_has_no_say():
     radius = np.hypot(x, y)
     volume = np.where((radius < 26) & (radius > 8), 1.6, 0.0)
     geometry = acquisition()
-    found = totals(geometry, scan(geometry, volume, noise=0.01)).share((1.0, 1.0))
-    assert found is None or found[1] > 0.2
+    for hardened in (True, False):
+        assert totals(geometry, scan(geometry, volume, hardened=hardened)).share((1.0, 1.0)) is None
 
 
 def test_nor_has_one_that_is_cut_off():

@@ -11,7 +11,7 @@ from xrmflow.calibration.totals import Totals
 SIGNIFICANCE, DENSITY_SIGNIFICANCE, CLEAN_SIGMAS = 2.0, 1.5, 3.0
 LEAST_EFFECT, LARGEST_EFFECT, CLEAN_EFFECT = 0.01, 3.0, 0.1
 # The sums over slices must ask for the correction within this factor. A polynomial of degree two that follows the true
-# curve where bone is need not do so where rays are summed: measured on simulated bones, 0.85 to 1.3.
+# curve where bone is need not do so where rays are summed: measured on simulated scenes, 0.7 to 1.3.
 AGREEMENT = 2.0
 # Standard errors of density that a correction must exceed which they do not confirm: bone 3 % denser outside.
 UNCONFIRMED_SIGNIFICANCE = 3.0

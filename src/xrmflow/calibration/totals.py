@@ -56,12 +56,12 @@ class Totals:
         rows = slab.whole_rows()
         if rows.stop <= rows.start:
             return None
-        images = np.stack([_blocks(image[:, rows]) for image in (modelled**2, *slab.powers)])
+        images = np.stack([_blocks(image[:, rows]) for image in (modelled, modelled**2, *slab.powers)])
         directions, profiles = parallel_profiles(images, slab.geometry)
-        if len(directions) < 2 * SECTORS or _cut_off(profiles[1]):
+        if len(directions) < 2 * SECTORS or _cut_off(profiles[2]):
             return None
         sums = profiles.sum(axis=-1, dtype=np.float64)
-        known, first, *higher = sums - sums.mean(axis=1, keepdims=True)
+        known, first, *higher = _unexplained(sums[1:], sums[0])
         sector = np.minimum((np.remainder(directions, np.pi) / np.pi * SECTORS).astype(int), SECTORS - 1)
 
         def summed(values: np.ndarray) -> np.ndarray:
@@ -91,6 +91,17 @@ def _deviation(cells: np.ndarray) -> float:
     """Standard deviation of the sum of cells (block, sector) that sum to nothing, clustered both ways."""
     blocks, sectors = (float((cells.sum(axis=axis) ** 2).sum()) for axis in (1, 0))
     return float(np.sqrt(max(blocks + sectors - float((cells**2).sum()), blocks, sectors)))
+
+
+def _unexplained(sums: np.ndarray, of_model: np.ndarray) -> np.ndarray:
+    """What of sums (power, direction, block) depends on the direction, but not as those of a model (direction, block).
+
+    The model's are those of p itself: they ought to be the same from all sides, and are not quite, because its voxels
+    have edges and rays are sampled. In simulated scans p shares that.
+    """
+    varying, pattern = (values - values.mean(axis=-2, keepdims=True) for values in (sums, of_model))
+    size = np.maximum((pattern**2).sum(axis=0), np.finfo(float).tiny)
+    return varying - pattern * ((varying * pattern).sum(axis=-2, keepdims=True) / size)
 
 
 def _blocks(image: Tensor) -> np.ndarray:
