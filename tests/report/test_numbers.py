@@ -76,3 +76,5 @@ def test_sentence():
     assert sentence("converged") == "Converged."
     assert sentence("Done!") == "Done!"
     assert sentence("") == ""
+    assert sentence("c2 = 1.5") == "c2 = 1.5."
+    assert sentence("c_b = 0.2") == "c_b = 0.2."

@@ -174,7 +174,7 @@ def _fine_sinogram(projections: Reader, acquisition: Acquisition, row: float) ->
 
 
 def _step(acquisition: Acquisition, binning: int) -> int:
-    """Every how manieth view is enough for slices of binned columns."""
+    """One view in so many is enough for slices of binned columns."""
     return max(1, int(acquisition.views / (VIEWS_A_COLUMN * acquisition.cols / binning)))
 
 

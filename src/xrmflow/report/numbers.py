@@ -61,8 +61,9 @@ def sentence(message: object) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital first letter; the others as they are."""
-    return text[:1].upper() + text[1:]
+    """The text with a capital first letter, unless it begins with a symbol such as c2; the others as they are."""
+    word = text.split(" ", 1)[0]
+    return text if any(letter in "_0123456789" for letter in word) else text[:1].upper() + text[1:]
 
 
 def parse(value: float | str | None) -> float | None:
