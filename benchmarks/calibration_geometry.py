@@ -7,9 +7,11 @@ of XRMFLOW_TEST_DATA), seen through 2 x 2 points of each pixel by a detector off
 drift and jitter. Everything starts from the nominal geometry: the sweep of the centre first, then the joint fit, or
 with `--route sharpness` that route, which shares nothing with it but how images are drawn.
 Other kinds of scan: `--beam parallel --arc-deg 180`, `--arc-deg 215` (short scan), `--offset-px 30` (offset detector),
-`--width 1.2` (wider than the detector), `--views 60`, `--source-to-axis-mm 7 --rows 128` (wide cone).
-Errors are rms displacements of voxels' images in pixels after the best rigid motion of the object. PSNR is against the
-object, of reconstructions of the same data in the found (after that motion) and in the true geometry.
+`--width 1.2` (wider than the detector), `--views 60`, `--source-to-axis-mm 7 --rows 128` (wide cone), nominal distances
+and midplane that are off, too: `--distance-percent 2 --midplane-px 5`.
+Errors are rms displacements of voxels' images in pixels after the best rigid motion of the object, and after one that
+also changes its size and taper, which no circular scan tells. PSNR is against the object, of reconstructions of the
+same data in the found (after the latter motion) and in the true geometry.
 """
 
 import argparse
@@ -31,12 +33,14 @@ from xrmflow.calibration.gauge import (
     absorbed_along_rows,
     best_motion,
     ray_displacement_px,
+    seen_by_moved,
 )
+from xrmflow.calibration.pose import NUMBERS, changed
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
-from xrmflow.geometry.scan import moved, scan_geometry
+from xrmflow.geometry.scan import scan_geometry
 from xrmflow.phantom.object import BoneRecipe, make_bone
 from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
@@ -53,7 +57,10 @@ class Case:
 
     Attributes:
         before_px, centre_only_px, after_px: gauge-free ray displacement: nominal, after the sweep, after the fit.
-        centre_error_px, roll_error_deg, tilt_error_deg, slant_error_deg: fitted minus true.
+        deformed_px: after the fit, and a change of the object's size and taper.
+        centre_error_px, roll_error_deg, tilt_error_deg, slant_error_deg, midplane_error_px: fitted minus true.
+        distance_error_percent: likewise of source and detector's distance.
+        observable: the numbers that the data hold.
         axis_error_deg: likewise of the angle between the axis' image and the columns, roll + tilt * slant (rad): what a
             fit that cannot tell tilt and slant finds for roll.
         covered: of each number that the data hold, whether its 95 % interval holds the truth.
@@ -69,11 +76,15 @@ class Case:
     before_px: float
     centre_only_px: float
     after_px: float
+    deformed_px: float
     centre_error_px: float
     roll_error_deg: float
     axis_error_deg: float
     tilt_error_deg: float
     slant_error_deg: float
+    midplane_error_px: float
+    distance_error_percent: float
+    observable: list[str]
     covered: dict[str, bool]
     shifts_covered: tuple[float, float] | None
     shift_interval_px: tuple[float, float] | None
@@ -110,10 +121,15 @@ def misaligned(rng: np.random.Generator, options: argparse.Namespace) -> Acquisi
     )
 
 
-def nominal(truth: Acquisition, offset_px: float = 0.0) -> Acquisition:
-    """What a file would record: as far off the middle as meant, upright, no shifts."""
+def nominal(truth: Acquisition, options: argparse.Namespace, rng: np.random.Generator) -> Acquisition:
+    """What a file would record: as far off the middle as meant, upright, no shifts; distances, midplane a bit off."""
+    percent, rows = rng.uniform(-1, 1, 2) * [options.distance_percent, options.midplane_px]
+    off = {"midplane_px": float(rows)}
+    if truth.beam == "cone":
+        off["source_to_detector_mm"] = percent / 100 * float(truth.source_to_detector_mm or 0)
+    truth = changed(truth, off)
     still: dict[str, Any] = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
-    return replace(truth, centre_px=(truth.cols - 1) / 2 + offset_px, **still)
+    return replace(truth, centre_px=(truth.cols - 1) / 2 + options.offset_px, **still)
 
 
 def bone(seed: int, options: argparse.Namespace) -> tuple[torch.Tensor, VolumeGrid]:
@@ -183,8 +199,7 @@ def psnr_loss_db(data: np.ndarray, reference: torch.Tensor, fitted: Acquisition,
     """
     grid = view(truth)
     right, found = scan_geometry(truth), scan_geometry(fitted)
-    motion = best_motion(found, right, grid)
-    found = moved(found, shift_mm=motion[:3], turn_deg=motion[3:6])
+    found = seen_by_moved(found, best_motion(found, right, grid, deformed=True))
     z, side = truth.rows // 4, truth.cols // 5
     inside = (slice(z, -z), slice(side, -side), slice(side, -side))
     errors = []
@@ -215,7 +230,7 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
     volume, grid = (bone if options.object == "bone" else trabecular)(seed, options)
     volume = volume * (3.0 / float(project(volume, scan_geometry(truth.with_views(slice(0, 1))), grid).max()))
     clean = line_integrals(volume, grid, truth)
-    data, start = noisy(clean, options.counts, rng), nominal(truth, options.offset_px)
+    data, start = noisy(clean, options.counts, rng), nominal(truth, options, np.random.default_rng([seed, 18]))
     began = time.perf_counter()
     centred = find_centre(data, start, search_px=options.centre_px + 4, roll=False)
     coarse = replace(start, centre_px=centred.centre_px)
@@ -227,21 +242,27 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
     )
     seconds = time.perf_counter() - began
 
-    def displacement(one: Acquisition) -> float:
-        return ray_displacement_px(scan_geometry(one), scan_geometry(truth), view(truth))
+    def displacement(one: Acquisition, *, deformed: bool = False) -> float:
+        return ray_displacement_px(scan_geometry(one), scan_geometry(truth), view(truth), deformed=deformed)
 
     errors = {
-        f: getattr(fit.acquisition, f) - getattr(truth, f) for f in ("centre_px", "roll_deg", "tilt_deg", "slant_deg")
+        name: getattr(fit.acquisition, name) - getattr(truth, name)
+        for name in NUMBERS
+        if getattr(truth, name) is not None
     }
     return Case(
         before_px=displacement(start),
         centre_only_px=displacement(coarse),
         after_px=displacement(fit.acquisition),
+        deformed_px=displacement(fit.acquisition, deformed=True),
         centre_error_px=errors["centre_px"],
         roll_error_deg=errors["roll_deg"],
         axis_error_deg=_axis_deg(fit.acquisition) - _axis_deg(truth),
         tilt_error_deg=errors["tilt_deg"],
         slant_error_deg=errors["slant_deg"],
+        midplane_error_px=errors["midplane_px"],
+        distance_error_percent=100 * errors.get("source_to_detector_mm", 0.0) / (truth.source_to_detector_mm or 1.0),
+        observable=[one.name for one in fit.estimates if one.observable],
         covered=_covered(fit, truth),
         shifts_covered=_shifts_covered(fit, truth),
         shift_interval_px=None if fit.shift_interval_px is None else tuple(fit.shift_interval_px.mean(axis=0).tolist()),
@@ -273,7 +294,7 @@ def _shifts_covered(fit: AlignmentFit, truth: Acquisition) -> tuple[float, float
 
 def summary(cases: list[Case]) -> dict[str, Any]:
     """The figures of all cases."""
-    others = ("covered", "shifts_covered", "shift_interval_px", "trusted")
+    others = ("covered", "observable", "shifts_covered", "shift_interval_px", "trusted")
     names = [name for name in asdict(cases[0]) if name not in others]
     values = {name: np.abs([getattr(case, name) for case in cases]) for name in names}
     spread = {name: {"median": _round(np.median(v)), "worst": _round(v.max())} for name, v in values.items()}
@@ -319,6 +340,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=float, default=0.5, help="of the object, as a share of the detector's")
     parser.add_argument("--centre-px", type=float, default=20.0, help="largest, as are the following")
     parser.add_argument("--angle-deg", type=float, default=2.0)
+    parser.add_argument(
+        "--distance-percent", type=float, default=0.0, help="error of the nominal distances, voxel kept"
+    )
+    parser.add_argument("--midplane-px", type=float, default=0.0, help="error of the nominal row of the midplane")
     parser.add_argument("--drift-px", type=float, default=5.0)
     parser.add_argument("--jitter-px", type=float, default=1.0, help="standard deviation")
     parser.add_argument("--knots", type=int, default=7, help="of the fitted drift")

@@ -11,13 +11,13 @@ from xrmflow.calibration.consistency import make_level, supported
 from xrmflow.calibration.gauge import ray_displacement_px
 from xrmflow.calibration.joint import (
     FLOOR_PX,
+    KNOWN,
     TRUNCATED_FLOOR_PX,
     conjugate_gradients,
     loss,
-    make_model,
     smallest,
-    step,
 )
+from xrmflow.calibration.pose import NUMBERS, changed, number_of
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.perturbation import spline_drift
@@ -56,9 +56,9 @@ def nominal(acquisition):
     return replace(acquisition, centre_px=(COLS - 1) / 2, **still)
 
 
-def displacement(fitted, truth):
+def displacement(fitted, truth, **options):
     grid = VolumeGrid((truth.rows, COLS, COLS), VOXEL)
-    return ray_displacement_px(scan_geometry(fitted), scan_geometry(truth), grid, points=100)
+    return ray_displacement_px(scan_geometry(fitted), scan_geometry(truth), grid, points=100, **options)
 
 
 @pytest.mark.parametrize("beam", ["cone", "parallel"])
@@ -99,13 +99,15 @@ def test_the_true_geometry_leaves_little_unexplained():
     assert right < 0.15 * start
 
 
-def test_columns_are_the_derivatives_of_the_residual():
+def test_changes_of_numbers_are_the_derivatives_of_the_residual():
     truth = misaligned(drift_px=0.0, jitter_px=0.0)
     level = make_level(line_integrals(truth), truth, binning=2)
-    made = step(level, truth, make_model(truth), start=truth)
-    for name, column, h in zip(made.model.numbers, made.columns, (0.2, 0.1, 1.0, 1.0), strict=True):
-        ahead, behind = (loss(level, replace(truth, **{name: getattr(truth, name) + s}))[0].flatten() for s in (h, -h))
-        assert float((((ahead - behind) / (2 * h)) - column).norm()) < 0.05 * float(column.norm())
+    seen = level.images(truth)[1]
+    steps = {"centre_px": 0.2, "roll_deg": 0.1, "tilt_deg": 1.0, "slant_deg": 1.0, "midplane_px": 0.3}
+    for name, h in (steps | {"source_to_detector_mm": 0.2}).items():
+        column = level.banded(level.unexplained(level.changes(truth, [name])[0])) * seen
+        ahead, behind = (loss(level, changed(truth, {name: s}))[0] for s in (h, -h))
+        assert float(((ahead - behind) / (2 * h) - column).norm()) < 0.05 * float(column.norm()), name
 
 
 def test_conjugate_gradients_solve():
@@ -128,7 +130,44 @@ def test_drift_and_jitter_are_found_to_a_small_part_of_a_pixel():
     assert abs(found["centre_px"].value - truth.centre_px) < found["centre_px"].interval + 0.02
     assert fit.mismatch_px[1] < 0.1 < fit.mismatch_px[0]
     assert fit.sharpness > 1
-    assert "not observable" in fit.message or found["tilt_deg"].observable
+    # What data do not hold stays as it was, to the bit.
+    for name in ("tilt_deg", "slant_deg", "midplane_px", "source_to_detector_mm", "source_to_axis_mm"):
+        assert getattr(fit.acquisition, name) == getattr(start, name)
+    assert "source to detector not observable" in fit.message
+
+
+def test_a_wide_cone_holds_slant_and_midplane_but_no_tilt():
+    """Tilted by 2 degrees, which no cone shows: what is left is a taper of the object."""
+    wide = {"source_to_axis_mm": 1.0, "source_to_detector_mm": 3.0}
+    truth = make(**wide, centre_px=24.3, roll_deg=1.0, tilt_deg=2.0, slant_deg=-1.7, midplane_px=17.0)
+    start = make(**wide)
+    fit = align(line_integrals(truth, noise=0.002), start, drift_knots=0, jitter=False)
+    assert fit.trusted, fit.message
+    found = {one.name: one for one in fit.estimates}
+    for name in ("centre_px", "slant_deg", "midplane_px"):
+        assert abs(found[name].value - getattr(truth, name)) < found[name].interval, name
+    assert abs(fit.acquisition.slant_deg + 1.7) < 0.4
+    assert not found["tilt_deg"].observable
+    assert displacement(fit.acquisition, truth, deformed=True) < 0.1 * displacement(start, truth, deformed=True)
+
+
+@pytest.mark.parametrize("source_mm", [6.0, 0.75])
+def test_only_a_wide_cone_holds_distances_and_none_a_tilt(source_mm):
+    scan = make(source_to_axis_mm=source_mm, source_to_detector_mm=3 * source_mm)
+    level = make_level(line_integrals(scan), scan, binning=2)
+    error = smallest(level, scan, tuple(NUMBERS))
+    known = {name for name in NUMBERS if error[name] < KNOWN * number_of(scan, name).prior}
+    everywhere = {"centre_px", "roll_deg"}
+    wide = {"slant_deg", "midplane_px", "source_to_detector_mm"}
+    assert known == (everywhere if source_mm > 1 else everywhere | wide)
+    assert error["tilt_deg"] == pytest.approx(NUMBERS["tilt_deg"].prior)
+
+
+def test_a_change_of_distance_keeps_voxels():
+    longer = changed(make(), {"source_to_detector_mm": 0.9})
+    assert longer.source_to_detector_mm == pytest.approx(18.9)
+    assert longer.voxel_mm == pytest.approx(make().voxel_mm, rel=1e-12)
+    assert changed(make(), {"source_to_detector_mm": 0.0}) == make()
 
 
 @pytest.mark.parametrize(
@@ -184,8 +223,7 @@ def test_an_object_cut_off_by_the_detector_is_known_less_certainly():
     assert (whole.truncated, cut.truncated) == (False, True)
     floors = []
     for level, one in ((whole, make()), (cut, narrow)):
-        images, _ = level.images(one)
-        floors.append(smallest(level, one, ("centre_px",), level.slopes(images))["centre_px"])
+        floors.append(smallest(level, one, ("centre_px",))["centre_px"])
     assert floors == pytest.approx([FLOOR_PX, TRUNCATED_FLOOR_PX], rel=0.05)
 
 

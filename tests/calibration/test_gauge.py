@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from xrmflow.calibration.gauge import (
     best_motion,
     free_profiles,
     ray_displacement_px,
+    seen_by_moved,
+    unabsorbed,
 )
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
@@ -90,7 +94,39 @@ def test_a_wrong_centre_is_displaced_by_as_much():
 def test_distances_and_size_go_together():
     larger = make(source_mm=3.3, pixel_mm=0.033)
     assert ray_displacement_px(scan_geometry(larger), geometry(), GRID) > 0.01
-    assert ray_displacement_px(scan_geometry(larger), geometry(), GRID, scale=True) < 1e-6
+    assert ray_displacement_px(scan_geometry(larger), geometry(), GRID, deformed=True) < 1e-6
+
+
+def test_a_tilt_of_the_detector_tapers_the_object_and_shows_nothing_else():
+    tilted = geometry(source_mm=0.6, tilt_deg=2.0)
+    assert ray_displacement_px(tilted, geometry(source_mm=0.6), GRID) > 0.02
+    assert ray_displacement_px(tilted, geometry(source_mm=0.6), GRID, deformed=True) < 1e-6
+    slanted = geometry(source_mm=0.6, slant_deg=2.0)
+    assert ray_displacement_px(slanted, geometry(source_mm=0.6), GRID, deformed=True) > 0.02
+
+
+def test_best_motion_finds_a_deformation():
+    change = torch.tensor([0.01, -0.02, 0.005, 1.0, 2.0, -1.0, 0.01, 0.03, 0.02], dtype=torch.float64)
+    found = best_motion(geometry(), seen_by_moved(geometry(), change), GRID, deformed=True)
+    torch.testing.assert_close(found, change, rtol=0, atol=1e-7)
+
+
+def test_what_a_deformed_object_stands_for():
+    """Voxels that move as each likes: a tilt and a size show nothing, a centre all of itself, others some of it."""
+    scan = make(source_mm=0.6)
+    places = torch.from_numpy(np.random.default_rng(0).uniform(-0.07, 0.07, (3, 40)))
+
+    def left(**change):
+        pair = [{name: getattr(scan, name) + sign * by for name, by in change.items()} for sign in (1, -1)]
+        geometries = [scan_geometry(replace(scan, **fields)) for fields in pair]
+        return float(unabsorbed([geometries], scan_geometry(scan), places).square().sum(dim=-1).mean().sqrt()) / 2
+
+    assert left(tilt_deg=2.0) < 1e-5
+    assert left(source_to_axis_mm=1e-4) < 1e-6
+    assert left(centre_px=0.1) == pytest.approx(0.1, rel=0.02)
+    assert 0.01 < left(slant_deg=2.0) < 0.03
+    assert 0.05 < left(midplane_px=1.0) < 0.1
+    assert 0.003 < left(source_to_axis_mm=0.006, source_to_detector_mm=0.018) < 0.006
 
 
 def test_geometries_of_different_size_have_no_distance():

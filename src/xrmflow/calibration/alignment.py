@@ -23,7 +23,8 @@ from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.centre import CentreFit
 from xrmflow.calibration.consistency import PASSES, Level, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
-from xrmflow.calibration.joint import NUMBERS, Step, loss, make_model, noise_variance, step
+from xrmflow.calibration.joint import Step, loss, make_model, noise_variance, step
+from xrmflow.calibration.pose import NUMBERS
 from xrmflow.calibration.sharpness import Coherence, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
@@ -33,7 +34,6 @@ from xrmflow.reconstruction.weights import limited_arc_deg
 COARSE_COLS, FINE_COLS = 20, 80
 VIEWS_A_COLUMN = 3.0
 BLOCKS = 12
-UNITS = {"centre_px": "px", "roll_deg": "deg", "tilt_deg": "deg", "slant_deg": "deg"}
 PLAIN = ("centre_px", "roll_deg")
 LOSS_OPERATIONS = 2 * PASSES
 LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
@@ -135,17 +135,17 @@ def align(
     projections: Reader,
     acquisition: Acquisition,
     *,
-    numbers: tuple[str, ...] = NUMBERS,
+    numbers: tuple[str, ...] = tuple(NUMBERS),
     drift_knots: int = 7,
     jitter: bool = True,
     track: Track = untracked,
 ) -> AlignmentFit:
-    """Fit centre, roll, tilt, slant, drift and jitter of the detector to a cone or parallel scan.
+    """Fit the pose, drift and jitter of the detector, and the angle of the cone, to a cone or parallel scan.
 
     Args:
         projections: (view, row, col) line integrals.
         acquisition: geometry to start from; its per-view shifts are used and corrected.
-        numbers: which of centre_px, roll_deg, tilt_deg, slant_deg to fit.
+        numbers: which of `pose.NUMBERS` to fit, where data hold them.
         drift_knots: coefficients of the cubic splines over time of the drifts, at least 4; 0 for none.
         jitter: whether each view may be shifted by itself.
         track: shows progress over steps.
@@ -204,7 +204,7 @@ def geometry_record(projections: Reader, centre: CentreFit, pose: AlignmentFit |
 
 def mismatch_px(projections: Reader, acquisition: Acquisition) -> float:
     """Alignment score of a geometry, see `geometry_record`; pixels."""
-    part = plan(acquisition, numbers=NUMBERS, drift_knots=0, jitter=False)[-1]
+    part = plan(acquisition, numbers=tuple(NUMBERS), drift_knots=0, jitter=False)[-1]
     return Look(_level(projections, acquisition, part), acquisition).mismatch_px
 
 
@@ -228,8 +228,8 @@ def plan(acquisition: Acquisition, *, numbers: tuple[str, ...], drift_knots: int
     first = tuple(name for name in numbers if name in PLAIN)
     parts = [_Part(coarse, first, 0, False, 2)]
     parts += [_Part(coarse, first, drift_knots, False, 2)] if drift_knots else []
-    parts += [_Part(coarse, first, drift_knots, True, 2)] if jitter else []
-    return [*parts, _Part(fine, first, drift_knots, jitter, 1), _Part(fine, numbers, drift_knots, jitter, 2)]
+    parts += [_Part(coarse, numbers, drift_knots, True, 2)] if jitter else []
+    return [*parts, _Part(fine, numbers, drift_knots, jitter, 3)]
 
 
 def _level(projections: Reader, now: Acquisition, part: _Part) -> Level:
@@ -256,7 +256,7 @@ def _per_pixel(residual: Tensor, seen: Tensor) -> float:
 
 
 def _record(last: Step, cost: float) -> dict[str, float]:
-    numbers = {name: float(getattr(last.acquisition, name)) for name in NUMBERS}
+    numbers = {name: float(getattr(last.acquisition, name)) for name in last.model.numbers}
     return {"binning": last.level.binning, "residual": _per_pixel(last.residual, last.seen) ** 0.5, **numbers} | {
         "cost_in_reconstructions": cost
     }
@@ -356,8 +356,11 @@ def _estimates(
     estimates = []
     for k, name in enumerate(last.model.numbers):
         known = last.observable[k]
-        interval = quantile * float(errors[k]) + last.floors[name] if known else None
-        estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
+        # What the last step still changed, steps that converge slowly have yet to go.
+        interval = quantile * float(errors[k]) + last.floors[name] + abs(float(last.change[k])) if known else None
+        estimates.append(
+            Estimate(name, float(getattr(found if known else start, name)), interval, NUMBERS[name].unit, known)
+        )
     return tuple(estimates)
 
 
@@ -422,10 +425,8 @@ def unusable(
 def words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: Look, after: Look) -> str:
     """What a fit found, in a line."""
     numbers = [
-        f"{one.name.rpartition('_')[0]} {one.value:.3f} +- {one.interval:.3f} {one.unit}"
-        if one.observable
-        else f"{one.name.rpartition('_')[0]} not observable"
-        for one in estimates
+        f"{name} {one.value:.3f} +- {one.interval:.3f} {one.unit}" if one.observable else f"{name} not observable"
+        for name, one in ((one.name.rpartition("_")[0].replace("_", " "), one) for one in estimates)
     ]
     shifts = [f"{name} {_rms(values):.2f} px rms" for name, values in (("drift", drift), ("jitter", jitter))]
     rest = f"views displaced by {after.mismatch_px:.3f} px rms ({before.mismatch_px:.3f} before)"

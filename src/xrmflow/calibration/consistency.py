@@ -26,6 +26,7 @@ from scipy.ndimage import (
 from torch import Tensor
 
 from xrmflow.arrays import Reader, as_float32, blocks
+from xrmflow.calibration.pose import changed, number_of
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
@@ -41,8 +42,8 @@ SMOOTHING_PX, FINEST_PX, COARSEST_PX = 0.6, 0.8, 6.0
 PASSES = 2
 # Where there is an object: smoothed by this many coarse voxels, above this share of the brightest, grown by a margin.
 SUPPORT_PX, SUPPORT_SHARE, SUPPORT_MARGIN = 1.0, 0.1, 2
-# Differences that give the displacement by a parameter.
-DIFFERENCE = {"centre_px": 0.5, "roll_deg": 0.1, "tilt_deg": 0.5, "slant_deg": 0.5}
+# Of the object: about as many points.
+POINTS = 300
 VIEWS_AT_ONCE = 16
 # An object is cut off where the mean image at an edge is brighter than this share of its brightest column.
 TRUNCATED_SHARE = 0.1
@@ -97,9 +98,13 @@ class Level:
         return bool(max(columns[0], columns[-1]) > TRUNCATED_SHARE * columns.max())
 
     def places(self, acquisition: Acquisition) -> np.ndarray:
-        """(2, row, col): row and column on the real detector, without shifts, of what each coarse pixel looks at."""
+        """(2, row, col): row and column on the real detector, without shifts, of what each coarse pixel looks at.
+
+        The source stays where it is: an acquisition with another one is taken as one of an object of another size.
+        """
         first = self.acquisition.with_views(self.views[:1])
-        own = {name: getattr(first, name) for name in ("angles_deg", "object_shift_mm", "object_turn_deg")}
+        kept = ("angles_deg", "object_shift_mm", "object_turn_deg", "source_to_axis_mm")
+        own = {name: getattr(first, name) for name in kept}
         one = replace(acquisition, **own, shift_u_px=(), shift_v_px=())
         ideal = self.geometry.with_views(slice(0, 1))
         rows, cols = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in (ideal.rows, ideal.cols))
@@ -107,6 +112,17 @@ class Level:
         flat = torch.cat([points.reshape(-1, 3).T, torch.ones(1, ideal.rows * ideal.cols, dtype=torch.float64)])
         column, row, w = voxel_to_pixel(scan_geometry(one), UNIT)[0] @ flat
         return torch.stack([row / w, column / w]).reshape(2, ideal.rows, ideal.cols).numpy()
+
+    def places_of_object(self) -> Tensor:
+        """(3, point): where in what is reconstructed, and seen by every view, there is an object; mm."""
+        nz = self.grid.shape[0]
+        margin = (nz - self.geometry.rows) // 2
+        rows = torch.zeros(nz)
+        rows[margin : nz - margin] = self.weights.amax(dim=1)
+        where = ((self.inside * rows[:, None, None]) > 0.5).nonzero()
+        some = where[:: max(1, len(where) // POINTS)].double()
+        middle = (torch.tensor(self.grid.shape, dtype=torch.float64) - 1) / 2
+        return (some - middle).flip(1).T * self.grid.voxel_mm + torch.tensor(self.grid.centre_mm)[:, None]
 
     def images(self, acquisition: Acquisition) -> tuple[Tensor, Tensor]:
         """(view, row, col) as the ideal detector would have recorded them, and 1 where the real one did, else 0."""
@@ -127,17 +143,18 @@ class Level:
         up, across = (slope_of_spline(n) / self.binning for n in images.shape[1:])
         return images @ across.T, up @ images
 
-    def changes(self, acquisition: Acquisition, numbers: Sequence[str], images: Tensor) -> list[Tensor]:
-        """What each number of an acquisition, by its name, changes in the images drawn with it, (view, row, col)."""
-        along_u, along_v = self.slopes(images)
-        fields = (torch.from_numpy(self.displacement(acquisition, name)).float() for name in numbers)
-        return [along_v * by[0] + along_u * by[1] for by in fields]
+    def changes(self, acquisition: Acquisition, numbers: Sequence[str]) -> list[Tensor]:
+        """What a unit of each number, by its name, changes in the images drawn with an acquisition, (view, row, col).
 
-    def displacement(self, acquisition: Acquisition, name: str) -> np.ndarray:
-        """(2, row, col): detector pixels along rows and columns by which a unit of a number moves what is drawn."""
-        h = DIFFERENCE[name]
-        ahead, behind = (self.places(replace(acquisition, **{name: getattr(acquisition, name) + s})) for s in (h, -h))
-        return (ahead - behind) / (2 * h)
+        Differences of drawn images, because slopes of coarse ones err by some percent: no matter for what displaces
+        views against each other, but as much as the volume leaves of a midplane.
+        """
+        differences = []
+        for name in numbers:
+            h = number_of(acquisition, name).difference
+            ahead, behind = (self.images(changed(acquisition, {name: s}))[0] for s in (h, -h))
+            differences.append((ahead - behind) / (2 * h))
+        return differences
 
     def at(self, acquisition: Acquisition) -> "Level":
         """The same images of an object that moves as the acquisition says; only its motion is taken over."""

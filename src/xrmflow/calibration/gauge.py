@@ -9,19 +9,26 @@ kind of data. Seen by an unmoved object it is source and detector that moved, th
 To first order in a narrow beam a shift of the object in its plane is a wave of the images along the columns,
 du = a cos(angle) + b sin(angle), and a shift along the axis a constant dv: these are the time profiles that
 `free_profiles` leaves out, so that a fit does not wander along what nothing holds. A turn about the axis is a constant
-in all angles, which no parameter of a fit changes. Where distances are free, the object's size is unknown as well:
-source distances and pixel size only count in ratio.
+in all angles, which no parameter of a fit changes.
+
+A circular scan cannot tell some deformations either. Another size of the object is another distance of source and
+axis. A taper and a stretch along the axis, x -> x / (1 + a z), z -> b z / (1 + a z), leave the plane of the source
+alone and take straight rays to straight rays; they are what a tilt of the detector does: two scans that differ by a
+tilt show objects that differ so (exactly where there is no slant, and but for the lengths of rays).
 
 What is left is measured where it matters, `ray_displacement_px`: how far voxels' images lie apart on the detector,
-after the rigid motion of the object that brings them closest.
+after the motion of the object that brings them closest.
 """
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry, cross_matrix
+from xrmflow.geometry.scan import ScanGeometry, moved
 from xrmflow.projectors.matrices import voxel_to_pixel
 
 POINTS = 400
@@ -33,7 +40,7 @@ def ray_displacement_px(
     truth: ScanGeometry,
     grid: VolumeGrid,
     *,
-    scale: bool = False,
+    deformed: bool = False,
     points: int = POINTS,
 ) -> float:
     """Gauge-free distance of two geometries: rms displacement on the detector of the images of voxels, pixels.
@@ -45,24 +52,25 @@ def ray_displacement_px(
         fitted: one geometry.
         truth: the other; of as many views on as large a detector.
         grid: the field of view, mm.
-        scale: let the object also change its size, as where distances were free.
+        deformed: let the object also change its size, taper and stretch.
         points: voxels, drawn at random but always the same.
 
     Raises:
         ValueError: geometries of different size.
     """
-    motion = best_motion(fitted, truth, grid, scale=scale, points=points)
+    motion = best_motion(fitted, truth, grid, deformed=deformed, points=points)
     places = _places(grid, points)
     apart, seen = _apart(fitted, truth, grid, places, motion)
     return float(torch.sqrt((apart**2).sum(-1)[seen].mean()))
 
 
 def best_motion(
-    fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, *, scale: bool = False, points: int = POINTS
+    fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, *, deformed: bool = False, points: int = POINTS
 ) -> Tensor:
-    """The motion of the object that makes `fitted` show what `truth` shows: (7,) float64.
+    """The motion of the object that makes `fitted` show what `truth` shows: (9,) float64.
 
-    Shift x, y, z in mm, rotation vector x, y, z in degrees, logarithm of the scale; by Gauss-Newton on the images.
+    Shift x, y, z in mm, rotation vector x, y, z in degrees, and, zero unless `deformed`, logarithm of the size, taper
+    per mm and logarithm of the stretch along the axis; by Gauss-Newton on the images.
     """
     if (fitted.views, fitted.rows, fitted.cols) != (truth.views, truth.rows, truth.cols):
         raise ValueError(
@@ -70,20 +78,37 @@ def best_motion(
             f"got {fitted.views} of {fitted.rows} x {fitted.cols}"
         )
     places = _places(grid, points)
-    unit = torch.tensor([grid.voxel_mm] * 3 + [0.1] * 3 + [0.001], dtype=torch.float64)
-    free = 7 if scale else 6
-    motion = torch.zeros(7, dtype=torch.float64)
+    unit = torch.tensor([grid.voxel_mm] * 3 + [0.1] * 3 + [0.001] * 3, dtype=torch.float64)
+    free = 9 if deformed else 6
+    motion = torch.zeros(9, dtype=torch.float64)
     for _ in range(STEPS):
         apart, seen = _apart(fitted, truth, grid, places, motion)
         columns = []
         for k in range(free):
-            step = torch.zeros(7, dtype=torch.float64)
+            step = torch.zeros(9, dtype=torch.float64)
             step[k] = unit[k]
             columns.append((_apart(fitted, truth, grid, places, motion + step)[0] - apart)[seen].flatten())
         matrix = torch.stack(columns, dim=1)
         change = torch.linalg.lstsq(matrix, -apart[seen].flatten()[:, None]).solution[:, 0]
-        motion = motion + torch.nn.functional.pad(change, (0, 7 - free)) * unit
+        motion = motion + torch.nn.functional.pad(change, (0, 9 - free)) * unit
     return motion
+
+
+def seen_by_moved(geometry: ScanGeometry, motion: Tensor) -> ScanGeometry:
+    """The scan as an object sees it that itself changes as `best_motion` says: size, turn and shift, then the rest."""
+    cone = geometry.beam == "cone"
+    source = geometry.source if cone else torch.zeros_like(geometry.source)
+
+    def tapered(ray: Tensor) -> Tensor:
+        level, up = (ray + motion[7] * ray[:, 2:] * source).split((2, 1), dim=1)
+        return torch.cat([level, up * torch.exp(-motion[8])], dim=1)
+
+    detector = source + tapered(geometry.detector - source)
+    there = replace(geometry, detector=detector, u=tapered(geometry.u), v=tapered(geometry.v))
+    there = moved(there, shift_mm=motion[:3], turn_deg=motion[3:6])
+    size = torch.exp(motion[6])
+    source = there.source / size if cone else there.source
+    return replace(there, source=source, detector=there.detector / size, u=there.u / size, v=there.v / size)
 
 
 def free_profiles(profiles: np.ndarray, absorbed: np.ndarray, *, least: float = 0.05) -> np.ndarray:
@@ -102,6 +127,36 @@ def free_profiles(profiles: np.ndarray, absorbed: np.ndarray, *, least: float = 
     ortho = np.linalg.qr(profiles)[0]
     left, share, _ = np.linalg.svd(ortho - basis @ (basis.T @ ortho), full_matrices=False)
     return left[:, share > least] * np.sqrt(views)
+
+
+def unabsorbed(
+    changes: Sequence[Sequence[ScanGeometry]], geometry: ScanGeometry, places: Tensor, *, step: float = 1e-3
+) -> Tensor:
+    """Displacements of images between pairs of geometries, beyond what a deformed object stands for.
+
+    A point that is displaced by w, the same in all views, is seen displaced by J(view) w. Reconstructions put each
+    voxel where its views agree best, whatever its neighbours do, so that what is left of displacements d(view) is
+    their distance from the span of J. Nothing is left of a change of the object's size, nor of a tilt of the detector:
+    that is what z -> z / (1 + a z), x -> x / (1 + a z), y -> y / (1 + a z) of the object does, which leaves the plane
+    of the source alone and takes straight rays to straight rays.
+
+    Args:
+        changes: pairs of geometries, the second is subtracted.
+        geometry: about which they lie, for J.
+        places: (3, point) mm.
+        step: of differences, as a share of the largest coordinate.
+
+    Returns:
+        (n, view, point, 2) pixels along columns and rows, in orthogonal complement of J at each point.
+    """
+    h = step * float(places.abs().max())
+    units = torch.eye(3, dtype=torch.float64)[:, :, None] * h
+    spans = torch.stack([_images(geometry, places + unit) - _images(geometry, places - unit) for unit in units])
+    moved = torch.stack([_images(ahead, places) - _images(behind, places) for ahead, behind in changes])
+    # (point, view * 2, 3) and (point, view * 2, n)
+    span, fields = (x.permute(2, 1, 3, 0).flatten(1, 2) for x in (spans, moved))
+    left = fields - span @ (torch.linalg.pinv(span, rtol=1e-6) @ fields)
+    return left.unflatten(1, (geometry.views, 2)).permute(3, 1, 0, 2)
 
 
 def absorbed_along_columns(angles_deg: np.ndarray) -> np.ndarray:
@@ -128,9 +183,7 @@ def _apart(
     fitted: ScanGeometry, truth: ScanGeometry, grid: VolumeGrid, places: Tensor, motion: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Displacements (view, point, 2) of images, and which of them are on the detector."""
-    turn = torch.linalg.matrix_exp(cross_matrix(torch.deg2rad(motion[None, 3:6]))[0])
-    expected = _images(truth, places)
-    found = _images(fitted, torch.exp(motion[6]) * (turn @ places) + motion[:3, None])
+    found, expected = _images(seen_by_moved(fitted, motion), places), _images(truth, places)
     size = torch.tensor([truth.cols, truth.rows], dtype=torch.float64)
     seen = ((expected >= -0.5) & (expected <= size - 0.5)).all(dim=-1)
     return found - expected, seen

@@ -2,7 +2,7 @@
 
     min over theta of |S B q(theta)|^2 + priors        q: images, B: `Level.unexplained`, S: `Level.banded`
 
-theta are numbers of the whole scan (centre, roll, tilt, slant), of smooth drifts of the detector along columns and
+theta are numbers of the whole scan (`xrmflow.calibration.pose`), of smooth drifts of the detector along columns and
 rows, and two shifts of each view (jitter). The columns S B (gradient of q . displacement) of the first two are
 computed once a step; shifts of views, of which there are many, stay implicit in conjugate gradients on the normal
 equations. Priors are Gaussian, weighed by the residual's own variance, so they only hold what data do not.
@@ -10,23 +10,28 @@ equations. Priors are Gaussian, weighed by the residual's own variance, so they 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xrmflow.calibration.consistency import PASSES, Level
-from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows, free_profiles
+from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows, free_profiles, unabsorbed
+from xrmflow.calibration.pose import NUMBERS, changed, fittable, number_of
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.perturbation import spline_drift
+from xrmflow.geometry.scan import scan_geometry
 
-NUMBERS = ("centre_px", "roll_deg", "tilt_deg", "slant_deg")
-# Standard deviations of the priors, and the largest step taken.
-PRIOR = {"centre_px": 20.0, "roll_deg": 2.0, "tilt_deg": 1.5, "slant_deg": 1.5, "drift": 5.0, "jitter": 1.0}
-LARGEST = {"centre_px": 8.0, "roll_deg": 2.0, "tilt_deg": 1.0, "slant_deg": 1.0, "drift": 5.0, "jitter": 2.0}
+# Standard deviations of the priors of shifts, and the largest step taken, pixels; those of numbers are in `pose`.
+PRIOR_PX = {"drift": 5.0, "jitter": 1.0}
+LARGEST_PX = {"drift": 5.0, "jitter": 2.0}
 # Smoothing makes neighbouring pixels of the residual say the same: this many count as one.
 CORRELATED = 8.0
 CG_STEPS = 4
+# Data hold a number if they say more than this part of its prior.
+KNOWN = 0.5
+VIEWS_OF_PLACES = 48
 # What the fit leaves even without noise (measured: up to 0.02 of the centre), because FDK is not quite the inverse.
 FLOOR_PX = 0.025
 # The same where the object reaches beyond the detector: the edges pull (measured on five bones: 0.07 to 0.26).
@@ -42,6 +47,7 @@ class Model:
         along_columns, along_rows: (view, k) profiles over time of the drift, orthogonal, rms 1.
         kept_columns, kept_rows: (view, k) orthonormal profiles that jitter must not have.
         jitter: whether each view may shift by itself.
+        prior, largest: (n,) standard deviations of the priors, and largest steps, of the parameters without jitter.
     """
 
     numbers: tuple[str, ...]
@@ -50,26 +56,23 @@ class Model:
     kept_columns: np.ndarray
     kept_rows: np.ndarray
     jitter: bool
+    prior: np.ndarray
+    largest: np.ndarray
 
     @property
     def size(self) -> int:
         """Parameters without jitter."""
-        return len(self.numbers) + self.along_columns.shape[1] + self.along_rows.shape[1]
-
-    def names(self) -> list[str]:
-        """Of these parameters, drifts by their direction."""
-        drifts = ["drift"] * (self.along_columns.shape[1] + self.along_rows.shape[1])
-        return [*self.numbers, *drifts]
+        return len(self.prior)
 
 
 def make_model(
-    acquisition: Acquisition, *, numbers: tuple[str, ...] = NUMBERS, knots: int = 0, jitter: bool = False
+    acquisition: Acquisition, *, numbers: tuple[str, ...] = tuple(NUMBERS), knots: int = 0, jitter: bool = False
 ) -> Model:
     """Free parameters of a scan, without what a motion of the object absorbs.
 
     Args:
         acquisition: the scan.
-        numbers: which of `NUMBERS`.
+        numbers: which of `pose.NUMBERS`.
         knots: coefficients of the cubic spline of each drift, at least 4; 0 for no drift.
         jitter: whether each view may shift by itself.
     """
@@ -83,8 +86,12 @@ def make_model(
     along = [free_profiles(splines, gone) for gone in absorbed]
     kept = [np.linalg.qr(np.hstack([gone, own]))[0] for gone, own in zip(absorbed, along, strict=True)]
     if acquisition.rows < 8:  # nothing to see of a shift along so few rows
-        along[1], numbers = along[1][:, :0], tuple(name for name in numbers if name == "centre_px")
-    return Model(numbers, along[0], along[1], kept[0], kept[1], jitter)
+        along[1] = along[1][:, :0]
+    numbers, drifts = fittable(acquisition, numbers), along[0].shape[1] + along[1].shape[1]
+    known = [number_of(acquisition, name) for name in numbers]
+    prior = np.array([*(one.prior for one in known), *[PRIOR_PX["drift"]] * drifts])
+    largest = np.array([*(one.largest for one in known), *[LARGEST_PX["drift"]] * drifts])
+    return Model(numbers, along[0], along[1], kept[0], kept[1], jitter, prior, largest)
 
 
 @dataclass(frozen=True)
@@ -120,16 +127,14 @@ class Step:
     def applied(self, share: float = 1.0) -> Acquisition:
         """The geometry after the step, or part of it."""
         model, numbers = self.model, len(self.model.numbers)
-        names = model.names()
-        limits = np.array([LARGEST[name] for name in names])
-        change = share * np.clip(self.change, -limits, limits)
-        fields = {name: getattr(self.acquisition, name) + float(change[k]) for k, name in enumerate(model.numbers)}
+        change = share * np.clip(self.change, -model.largest, model.largest)
+        there = changed(self.acquisition, dict(zip(model.numbers, change.tolist(), strict=False)))
         shifts = self.acquisition.shifts_px.copy()
         middle = numbers + model.along_columns.shape[1]
         shifts[:, 0] += model.along_columns @ change[numbers:middle]
         shifts[:, 1] += model.along_rows @ change[middle:]
-        shifts[self.level.views] += share * np.clip(self.jitter_px, -LARGEST["jitter"], LARGEST["jitter"])
-        return replace(self.acquisition, **fields, shift_u_px=_floats(shifts[:, 0]), shift_v_px=_floats(shifts[:, 1]))
+        shifts[self.level.views] += share * np.clip(self.jitter_px, -LARGEST_PX["jitter"], LARGEST_PX["jitter"])
+        return replace(there, shift_u_px=_floats(shifts[:, 0]), shift_v_px=_floats(shifts[:, 1]))
 
 
 def loss(level: Level, acquisition: Acquisition) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,16 +155,16 @@ def step(level: Level, acquisition: Acquisition, model: Model, *, start: Acquisi
     """
     residual, images, seen = loss(level, acquisition)
     slopes = level.slopes(images)
-    columns = [
-        (level.banded(level.unexplained(change)) * seen).flatten()
-        for change in _changes(level, acquisition, model, images, slopes)
-    ]
-    matrix = torch.stack(columns) if columns else torch.zeros((0, residual.numel()))
     noise = noise_variance(residual)
-    floors = smallest(level, acquisition, model.numbers, slopes)
+    floors = smallest(level, acquisition, model.numbers)
+    changes = _changes(level, acquisition, model, images, slopes, floors)
+    matrix = torch.zeros((model.size, residual.numel()))
+    for k, change in changes.items():
+        matrix[k] = (level.banded(level.unexplained(change)) * seen).flatten()
     held, observable = _held(model, matrix, noise, floors)
+    matrix[: len(observable)] *= torch.tensor(observable)[:, None]
     away = _away(model, acquisition, start)
-    operations = 2 * PASSES * (1 + len(columns))
+    operations = 2 * PASSES * (1 + len(changes))
     system = _System(level, model, matrix, held, noise, slopes, seen)
     if model.jitter:
         change, jitter = system.solve(residual, away, acquisition.shifts_px[level.views], steps=cg_steps)
@@ -172,17 +177,23 @@ def step(level: Level, acquisition: Acquisition, model: Model, *, start: Acquisi
 
 
 def _changes(
-    level: Level, acquisition: Acquisition, model: Model, images: Tensor, slopes: tuple[Tensor, Tensor]
-) -> list[Tensor]:
-    """What each parameter but jitter changes in the images, (view, row, col)."""
-    changes = level.changes(acquisition, model.numbers, images)
+    level: Level,
+    acquisition: Acquisition,
+    model: Model,
+    images: Tensor,
+    slopes: tuple[Tensor, Tensor],
+    floors: dict[str, float],
+) -> dict[int, Tensor]:
+    """What each parameter but jitter changes in the images, (view, row, col), by its place among them; of numbers only
+    those that can be found.
+    """
+    first = len(model.numbers)
+    found = [k for k, name in enumerate(model.numbers) if floors[name] < KNOWN * model.prior[k]]
+    changes = dict(zip(found, level.changes(acquisition, [model.numbers[k] for k in found]), strict=True))
     for slope, profiles in zip(slopes, (model.along_columns, model.along_rows), strict=True):
-        changes += [slope * _per_view(profile[level.views]) for profile in profiles.T]
+        changes |= {first + k: slope * _per_view(profile[level.views]) for k, profile in enumerate(profiles.T)}
+        first += profiles.shape[1]
     return changes
-
-
-def _priors(model: Model, variance: float) -> Tensor:
-    return torch.tensor([variance / PRIOR[name] ** 2 for name in model.names()], dtype=torch.float64)
 
 
 def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float]) -> tuple[Tensor, tuple[bool, ...]]:
@@ -191,37 +202,45 @@ def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float
     A number stays at its nominal value if the formal error, or that of displacements too small to be found, is no less
     than half its prior's. (Left free under its prior, tilt takes up what FDK leaves: measured, 3 degrees off.)
     """
-    held = _priors(model, variance)
+    held = torch.from_numpy(variance / model.prior**2)
     if not model.size:
         return held, ()
     normal = (matrix @ matrix.T).double()
     errors = torch.sqrt(torch.linalg.inv(normal + torch.diag(held)).diagonal() * variance)
-    known = [max(float(e), floors[name]) < 0.5 * PRIOR[name] for e, name in zip(errors, model.numbers, strict=False)]
+    parts = zip(model.numbers, errors.tolist(), model.prior.tolist(), strict=False)
+    known = [max(error, floors[name]) < KNOWN * prior for name, error, prior in parts]
     for k, one in enumerate(known):
         held[k] = held[k] if one else 1e4 * float(normal.diagonal().max())
     return held, tuple(known)
 
 
-def smallest(
-    level: Level, acquisition: Acquisition, numbers: tuple[str, ...], slopes: tuple[Tensor, Tensor]
-) -> dict[str, float]:
-    """What each number has to change for images to move by what fits leave, rms over where they have edges.
+def smallest(level: Level, acquisition: Acquisition, numbers: tuple[str, ...]) -> dict[str, float]:
+    """How far off each number may be because of displacements by what fits leave, if all are fitted under their priors.
 
-    Tilt and slant in all but wide cones hardly do more than stretch and shear, which is absorbed elsewhere: of theirs
-    only what is left of the displacement after its best affine map counts.
+    Only displacements count that no deformation of the object stands for (`gauge.unabsorbed`): of a tilt that is
+    nothing, whatever the cone. Of numbers that are not known so, and stay nominal, two standard deviations of their
+    priors are added to those that take up part of their displacements, as the centre does of a slant's.
     """
-    edges = sum((level.banded(slope) ** 2).sum(dim=0) for slope in slopes).double().numpy().ravel()  # type: ignore[union-attr]
-    edges = edges / max(edges.sum(), 1e-30)
-    place = level.places(acquisition).reshape(2, -1)
-    affine = np.stack([np.ones_like(place[0]), *place]).T * np.sqrt(edges)[:, None]
+    views = level.views[:: max(1, len(level.views) // VIEWS_OF_PLACES)]
+    still: dict[str, Any] = {"shift_u_px": (), "shift_v_px": (), "object_shift_mm": (), "object_turn_deg": ()}
+    there = replace(acquisition.with_views(views), **still)
+    known = [number_of(there, name) for name in numbers]
+    pairs = [
+        [scan_geometry(changed(there, {name: sign * one.difference})) for sign in (1.0, -1.0)]
+        for name, one in zip(numbers, known, strict=True)
+    ]
+    left = unabsorbed(pairs, scan_geometry(there), level.places_of_object())
+    per_unit = left.flatten(1) / torch.tensor([2 * one.difference for one in known])[:, None]
     floor = TRUNCATED_FLOOR_PX if level.truncated else FLOOR_PX
-    changes = {}
-    for name in numbers:
-        field = level.displacement(acquisition, name).reshape(2, -1).T * np.sqrt(edges)[:, None]
-        if name in ("tilt_deg", "slant_deg"):
-            field = field - affine @ np.linalg.lstsq(affine, field, rcond=None)[0]
-        changes[name] = floor / max(float(np.sqrt((field**2).sum())), 1e-30)
-    return changes
+    precision = per_unit @ per_unit.T * (2 / left[0].numel() / floor**2)
+    prior = torch.tensor([one.prior for one in known], dtype=torch.float64)
+    precision += torch.diag(prior**-2)
+    error = torch.linalg.inv(precision).diagonal().sqrt()
+    free = error < KNOWN * prior
+    spread = torch.linalg.inv(precision[free][:, free])
+    taken_up = spread @ precision[free][:, ~free] * (2 * prior[~free])
+    error[free] = (spread.diagonal() + (taken_up**2).sum(dim=1)).sqrt()
+    return dict(zip(numbers, error.tolist(), strict=True))
 
 
 def _away(model: Model, acquisition: Acquisition, start: Acquisition) -> Tensor:
@@ -262,7 +281,7 @@ class _System:
         """Preconditioned conjugate gradients: changes of the parameters (n,) and of the shifts (view, 2)."""
         views, n = len(self.level.views), len(self.matrix)
         stiff = torch.stack([(s**2 * self.level.weights).sum((1, 2)).mean() for s in self.slopes]).double()
-        hold = self.variance / PRIOR["jitter"] ** 2
+        hold = self.variance / PRIOR_PX["jitter"] ** 2
         normal = (self.matrix @ self.matrix.T).double() + torch.diag(self.held)
         inverse = torch.linalg.inv(normal) if n else normal
 

@@ -20,7 +20,6 @@ from scipy.stats import t as student
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.alignment import (
     BLOCKS,
-    UNITS,
     AlignmentFit,
     Estimate,
     Look,
@@ -33,6 +32,7 @@ from xrmflow.calibration.alignment import (
 from xrmflow.calibration.consistency import PASSES, Level, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import make_model, smallest
+from xrmflow.calibration.pose import NUMBERS as POSE
 from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
 
@@ -186,8 +186,7 @@ def _judged(
 
 def _estimates(level: Level, start: Acquisition, found: Acquisition, last: Sharpness) -> tuple[Estimate, ...]:
     """Centre and roll with 95 % intervals, from how differently blocks of views pull at them (sandwich estimator)."""
-    images, _ = level.images(found)
-    floors = smallest(level, found, NUMBERS, level.slopes(images))
+    floors = smallest(level, found, NUMBERS)
     blocks = np.array_split(last.by_view, min(BLOCKS, len(last.by_view)))
     pulls = np.stack([block.sum(axis=0) for block in blocks])
     pulls = pulls - pulls.mean(axis=0)
@@ -198,5 +197,7 @@ def _estimates(level: Level, start: Acquisition, found: Acquisition, last: Sharp
     for k, name in enumerate(NUMBERS):
         known = not last.blind and name in last.free
         interval = float(errors[k]) + floors[name] if known else None
-        estimates.append(Estimate(name, float(getattr(found if known else start, name)), interval, UNITS[name], known))
+        estimates.append(
+            Estimate(name, float(getattr(found if known else start, name)), interval, POSE[name].unit, known)
+        )
     return tuple(estimates)

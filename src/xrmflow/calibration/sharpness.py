@@ -98,7 +98,7 @@ class Coherence:
         back = level.reconstruct_adjoint(band.T @ self._core(together) @ band)
         own_back = (((own * self.paths) @ own_band) @ level.response.T) * level.filtering
         back = (back - own_back * coherence) * (2 / apart)
-        changes = level.changes(acquisition, NUMBERS, images)
+        changes = level.changes(acquisition, NUMBERS)
         return coherence, torch.stack([(back * one).sum((1, 2)).double() for one in changes], dim=1).numpy()
 
     def _together(self, images: Tensor) -> Tensor:

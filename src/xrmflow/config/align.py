@@ -59,6 +59,12 @@ class AlignSection(Section):
         description="With method joint: coefficients of the cubic splines over time that describe slow drifts of the "
         "detector along columns and rows, at least 4; 0 for no drift.",
     )
+    distances: bool = Field(
+        default=True,
+        description="With method joint: also fit the row of the midplane and the distance of source and detector, at "
+        "the recorded magnification, so that voxels keep their size. Only wide cones hold them; in others they stay as "
+        "recorded.",
+    )
     jitter: bool = Field(
         default=True, description="With methods joint and sharpness: let each view be shifted by itself as well."
     )

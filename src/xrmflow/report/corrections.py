@@ -69,7 +69,11 @@ def pose(results: Results) -> list[Block]:
         return [Text(words, "pass" if score < LARGE_MISMATCH_PX else "look")] if score is not None else []
     message = sentence(fit.get("message"))
     rows = [
-        [Cell(one["name"].rpartition("_")[0]), Cell(number(one["value"], 4), repr(one["value"])), _interval(one)]
+        [
+            Cell(one["name"].rpartition("_")[0].replace("_", " ")),
+            Cell(number(one["value"], 4), repr(one["value"])),
+            _interval(one),
+        ]
         for one in fit.get("parameters", [])
     ]
     for name in ("drift", "jitter"):
@@ -108,7 +112,8 @@ def _steps(fit: Mapping[str, Any]) -> list[Block]:
 def _interval(one: Mapping[str, Any]) -> Cell:
     if not one.get("observable"):
         return Cell("not observable", state="look")
-    return Cell(f"{number(one['interval'], 2)} {'px' if one['unit'] == 'px' else '°'}", repr(one["interval"]))
+    unit = "°" if one["unit"] == "deg" else one["unit"]
+    return Cell(f"{number(one['interval'], 2)} {unit}", repr(one["interval"]))
 
 
 def hardening(results: Results, params: ReportSection) -> list[Block]:

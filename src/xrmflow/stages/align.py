@@ -7,6 +7,7 @@ from pathlib import Path
 from xrmflow.calibration.alignment import AlignmentFit, align, geometry_record
 from xrmflow.calibration.centre import CentreFit, find_centre, nominal
 from xrmflow.calibration.motion import MotionFit, fit_motion
+from xrmflow.calibration.pose import DETECTOR, NUMBERS
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.config.align import AlignSection
 from xrmflow.io import log
@@ -44,7 +45,14 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
         fit = replace(fit, acquisition=moved.acquisition)
     pose = None
     if params.method == "joint":
-        pose = align(scan.data, fit.acquisition, drift_knots=params.drift_knots, jitter=params.jitter, track=log.track)
+        pose = align(
+            scan.data,
+            fit.acquisition,
+            numbers=tuple(NUMBERS) if params.distances else DETECTOR,
+            drift_knots=params.drift_knots,
+            jitter=params.jitter,
+            track=log.track,
+        )
     if params.method == "sharpness":
         pose = sharpen(scan.data, fit.acquisition, roll=params.roll, shifts=params.jitter, track=log.track)
     if pose is not None:
