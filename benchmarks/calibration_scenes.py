@@ -145,6 +145,7 @@ SCENES = {
     "bone 30 % denser inside": Scene(lambda: denser_cortex(-0.3)),
     "bone with a thick copper pin": Scene(lambda: pinned("copper", 0.2)),
     "bone beyond an offset detector's slice, monochromatic": Scene(lambda: bone(0.6, 0.0), centre_px=40.0, kv=None),
+    "bone in a wide offset scan": Scene(lambda: bone_like(BONE * tube(size=1.6), disc(0, 0, 1.2)), centre_px=50.0),
     "bone in a wide offset scan, monochromatic": Scene(
         lambda: bone_like(BONE * tube(size=1.6), disc(0, 0, 1.2)), centre_px=50.0, kv=None
     ),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,13 @@ def test_bone_beyond_the_field_of_view_is_refused():
     fit = fit_cupping(scan(geometry, tube(), hardened=False), geometry)
     assert not fit.applied
     assert "goes on beyond the field of view" in fit.message
+
+
+def test_bone_that_an_offset_detector_sees_in_half_a_turn_is_not_refused():
+    geometry = replace(acquisition(cols=44), centre_px=6.0)
+    fit = fit_cupping(scan(geometry, tube()), geometry)
+    assert fit.found[1] > 0
+    assert "goes on beyond" not in fit.message
 
 
 def test_a_protocol_is_checked_too():

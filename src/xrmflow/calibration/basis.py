@@ -22,6 +22,8 @@ from xrmflow.reconstruction.fdk import fdk
 MOST_COLS = 320
 VIEWS_A_COLUMN = 2.0
 ROUNDING_PX = 1e-6
+# An object is cut off where the outermost columns show this share of the brightest.
+TRUNCATED_SHARE, EDGE_COLS = 0.05, 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Slab:
         lowest, highest = (_rows_of(self.geometry, self.grid, k) for k in (0, self.grid.shape[0] - 1))
         start = max(0, int(np.ceil(lowest.max() - 0.5)))
         return slice(start, max(start, min(self.geometry.rows, int(np.floor(highest.min() + 0.5)) + 1)))
+
+    def is_cut_off(self) -> bool:
+        """Whether the object reaches beyond both edges of the detector: an offset one sees past it with one of them."""
+        columns = self.powers[0].mean(dim=1)
+        ends = [columns[:, side].mean(dim=1).max() for side in (slice(EDGE_COLS), slice(-EDGE_COLS, None))]
+        return bool(min(ends) > TRUNCATED_SHARE * columns.mean(dim=0).max())
 
     def halves(self) -> Tensor:
         """(2, z, y, x) reconstruction of p from the even and from the odd views."""

@@ -176,7 +176,7 @@ def fit_cupping(
     bone, surroundings = segmented
     depth = bone_depth(bone)
     chosen = depth >= LEAST_DEPTH
-    if goes_on_beyond(bone):
+    if slab.is_cut_off() and goes_on_beyond(bone):
         text = "bone goes on beyond the field of view, and hardens rays there too: data left unchanged"
         return unchanged(text, degree=degree, largest=slab.largest)
     if chosen.sum() < LEAST_VOXELS:

@@ -24,13 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrmflow.calibration.basis import Slab
+from xrmflow.calibration.basis import EDGE_COLS, TRUNCATED_SHARE, Slab
 from xrmflow.calibration.homogeneity import BLOCKS, SECTORS
 from xrmflow.geometry.scan import ScanGeometry
 from xrmflow.reconstruction.weights import scanned_arc, view_angles
 
-# An object is cut off where the outermost columns show this share of the brightest.
-TRUNCATED_SHARE, EDGE_COLS = 0.05, 3
 # An instrument of fewer standard errors says nothing (F < 10: Staiger & Stock, Econometrica 65, 557 (1997)).
 LEAST_STRENGTH = float(np.sqrt(10))
 
