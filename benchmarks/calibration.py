@@ -5,6 +5,7 @@ python benchmarks/calibration.py --what biology --cases 10 --seed 0
 python benchmarks/calibration.py --what geometry --cases 4 --seed 0 --counts 10000
 python benchmarks/calibration.py --what motion --cases 10 --seed 0
 python benchmarks/calibration.py --what htc2022
+python benchmarks/calibration.py --what scenes
 python benchmarks/calibration.py --what materials --cases 12 --seed 0
 
 Each `--what` is a module beside this one, `calibration_<what>.py`, whose docstring says what is measured.

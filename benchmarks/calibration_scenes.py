@@ -127,7 +127,7 @@ SCENES = {
     "bone, monochromatic, saturated at 80 %": Scene(bone, kv=None, saturation=0.8),
     "bone, lag 3 %": Scene(bone, lag=0.03),
     "bone, rings": Scene(bone, rings=0.02),
-    "bone, line integrals to 8": Scene(bone, kv=40, width_mm=9.0, counts=1e5),
+    "bone, thick": Scene(bone, kv=40, width_mm=9.0, counts=1e5),
     "bone in a water tube": Scene(lambda: in_tube("water", 1.0), width_mm=8.0),
     "bone in 70 % ethanol": Scene(lambda: in_tube("water", 0.86), width_mm=8.0),
     "three bones in water": Scene(lambda: three_bones("water", 1.0), width_mm=6.0),
