@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from xrmflow.correction import bands
 from xrmflow.correction.air import find_margins
-from xrmflow.correction.flatfield import Sums, block_rows, correct
+from xrmflow.correction.bands import Plan, plan
+from xrmflow.correction.flatfield import correct
 from xrmflow.correction.references import references_for
 from xrmflow.correction.steps import Steps
+from xrmflow.correction.sums import Sums
+from xrmflow.io.scratch import OnDisk
 
 VIEWS, ROWS, COLS, PHOTONS = 40, 24, 64, 20000.0
 PLAIN = Steps(rings="none", outlier_sigmas=None, dead_pixel_tolerance=None, open_beam="none")
@@ -28,6 +32,18 @@ def scan(noise=True, flicker=0.0, seed=0):
     return counts, flats, np.full((3, ROWS, COLS), 100.0), truth
 
 
+class Counting:
+    """Counts how often each row of each view is read."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.dtype = data, data.shape, data.dtype
+        self.reads = np.zeros(data.shape[:2])
+
+    def __getitem__(self, selection):
+        self.reads[selection] += 1
+        return self.data[selection]
+
+
 def run(counts, flats, darks, steps, **options):
     out = np.zeros(counts.shape, np.float32)
     given = {key: options.pop(key) for key in ("exposure_s", "flat_exposure_s") if key in options}
@@ -41,12 +57,31 @@ def test_noise_free_counts_give_the_true_line_integrals():
     assert np.abs(out - truth).max() < 1e-4
 
 
-def test_block_size_does_not_change_a_bit():
+@pytest.mark.parametrize("phase_strength", [0.0, 2.0])
+@pytest.mark.parametrize("rings", ["offset", "sorting"])
+def test_bands_and_views_at_a_time_do_not_change_a_bit(phase_strength, rings, monkeypatch, tmp_path):
     counts, flats, darks, _ = scan()
     counts[5, 11, 30], counts[:, 8, 20], flats[:, 17, 40] = 60000, 7000, 100
-    whole, _ = run(counts, flats, darks, Steps())
-    parts, _ = run(counts, flats, darks, Steps(), memory_gb=4 * 14 * VIEWS * COLS * 12 / 1e9)
+    options = {"phase_strength": phase_strength}
+    whole, statistics = run(counts, flats, darks, Steps(rings=rings), **options)
+    monkeypatch.setattr(bands, "ROWS", 8)
+    parts, of_parts = run(counts, flats, darks, Steps(rings=rings), memory_gb=1e-6, scratch=OnDisk(tmp_path), **options)
     assert np.array_equal(whole, parts)
+    assert statistics == of_parts
+
+
+def test_each_row_is_read_with_its_neighbours_and_no_more(monkeypatch):
+    """A store decodes whole chunks: so every view is read once a band."""
+    counts, flats, darks, _ = scan()
+    monkeypatch.setattr(bands, "ROWS", 8)
+    raw, steps = Counting(counts), Steps(open_beam="none")
+    refs = references_for(counts, flats=flats, darks=darks, steps=steps)
+    correct(raw, np.zeros(counts.shape, np.float32), refs, steps=steps, memory_gb=1e-6)
+    survey = np.zeros(ROWS)
+    for start in sorted({int(s) for s in np.linspace(0.15, 0.85, 4) * (ROWS - 8)}):
+        survey[start : start + 8] += 1
+    around = sum(np.pad(np.ones(8 + 2 * bands.HALO), (first, ROWS))[bands.HALO :][:ROWS] for first in (0, 8, 16))
+    assert np.array_equal(raw.reads, np.broadcast_to(survey + around, (VIEWS, ROWS)))
 
 
 @pytest.mark.parametrize(
@@ -150,11 +185,13 @@ def test_corrected_data_are_not_divided_again(already):
     assert np.abs(out - truth).max() < 1e-5
 
 
-def test_rows_of_a_block_fit_memory_and_chunks():
-    assert block_rows((100, 50, 10), memory_gb=1, halo=4) == 50
-    assert block_rows((1600, 2000, 2000), memory_gb=16, halo=4) == 128
-    assert block_rows((1600, 2000, 2000), memory_gb=2, halo=4) == 8
-    assert block_rows((1600, 2000, 2000), memory_gb=1e-6, halo=4) == 1
+def test_bands_are_whole_chunks_that_fit_memory_or_lie_on_a_disk():
+    assert plan((100, 50, 10), memory_gb=1) == Plan(50, 32, in_memory=True)
+    assert plan((1600, 2000, 2000), memory_gb=16) == Plan(960, 32, in_memory=True)
+    assert plan((1600, 2000, 2000), memory_gb=2) == Plan(64, 32, in_memory=True)
+    assert plan((3200, 2000, 2000), memory_gb=2) == Plan(64, 32, in_memory=False)
+    assert plan((3200, 2000, 2000), memory_gb=0.1) == Plan(64, 12, in_memory=False)
+    assert plan((3200, 2000, 2000), memory_gb=1e-6) == Plan(64, 4, in_memory=False)
 
 
 def test_output_of_another_shape_is_refused():

@@ -89,7 +89,7 @@ def test_flat_estimated_from_the_edges():
     raw = RAW.copy()
     raw[:, :, 10:30] = 10
     refs = references_for(raw, flats=None, darks=None, steps=Steps(missing_flat="estimate"))
-    beam = refs.beam(5)
+    beam = refs.beam(slice(0, 5))
     assert beam is not None
     assert (beam == 50).all()
     assert refs.record["flat"] == "estimated"
@@ -97,7 +97,7 @@ def test_flat_estimated_from_the_edges():
 
 def test_corrected_data_need_no_references():
     refs = references_for(RAW, flats=None, darks=None, steps=Steps(missing_dark="error"), already="transmission")
-    assert refs.beam(5) is None
+    assert refs.beam(slice(0, 5)) is None
     assert "not divided" in refs.notes[0]
 
 
@@ -110,6 +110,6 @@ def test_unknown_times_of_flats_are_noted():
     flats = np.concatenate([np.full((2, 2, 40), 100.0), np.full((2, 2, 40), 200.0)])
     refs = references_for(RAW, flats=flats, darks=None, steps=Steps(flats="interpolate"))
     assert any("times of the flats" in note for note in refs.notes)
-    beam = refs.beam(5)
+    beam = refs.beam(slice(0, 5))
     assert beam is not None
     assert beam[:, 0, 0].tolist() == [100.0, 120.0, 140.0, 160.0, 180.0]

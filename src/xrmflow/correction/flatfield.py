@@ -1,87 +1,26 @@
-"""The whole correction, counts to line integrals, over row blocks of a scan that may be larger than memory.
+"""The whole correction, counts to line integrals, over bands of rows of a scan that may be larger than memory.
 
-Each block holds all views of some detector rows, since rings and flicker show only there; rows around a block are read
-along where a step looks at neighbours. Thresholds come from a survey of a few rows, so the result does not depend on
-the block size, and some of the rows can be corrected by themselves.
+Thresholds come from a survey of a few rows, so the result does not depend on how tall the bands are, and some of the
+rows can be corrected by themselves.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from xrmflow.arrays import Already, Reader, Track, Writer, as_float32, blocks, untracked
+from xrmflow.arrays import Already, InMemory, Reader, Scratch, Track, Writer, as_float32, blocks, untracked
 from xrmflow.correction import air, defects, outliers, phase, rings
+from xrmflow.correction.bands import LOW_PHOTONS, VIEWS, Band, Plan, Scan, Survey, plan, ringless
 from xrmflow.correction.references import References
 from xrmflow.correction.steps import Steps
-from xrmflow.correction.transmission import line_integrals, transmission
+from xrmflow.correction.sums import Sums
+from xrmflow.correction.transmission import line_integrals
 
-LOW_PHOTONS = 100.0
-SURVEY_BANDS, SURVEY_ROWS = 4, 8
-# Tensors of a block's size alive at once, measured: counts, transmission, medians and their temporaries.
-BLOCK_COPIES = 8
-# The same of padded frames in the phase filter, and how many frames are worked on at once at most.
-FRAME_COPIES, VIEWS_AT_ONCE = 8, 32
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Scan-wide numbers measured on a few rows before the blocks are worked on."""
-
-    noise: tuple[float, float] = (0.0, 0.0)
-    usual_step: float = 0.0
-    beam_scale: Tensor | None = None
-    margins: air.Margins = field(default_factory=lambda: air.Margins(0, 0))
-
-
-@dataclass
-class Sums:
-    """What is counted over rows, by whatever blocks or jobs; in the end it is the same for a scan.
-
-    Attributes:
-        dead: pixels.
-        values: line integrals.
-        outliers: values replaced.
-        low: values of few photons, or of little transmission.
-        ring_squares: for each row the sum over its line integrals of the squares of what ring removal changed.
-    """
-
-    dead: int = 0
-    values: int = 0
-    outliers: int = 0
-    low: int = 0
-    ring_squares: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of_parts(cls, parts: Iterable[dict[str, Any]]) -> "Sums":
-        """The sums of a scan from those of its parts."""
-        total = cls()
-        for part in (cls(**part) for part in parts):
-            total.dead += part.dead
-            total.values += part.values
-            total.outliers += part.outliers
-            total.low += part.low
-            total.ring_squares += part.ring_squares
-        return total
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for `of_parts`."""
-        return asdict(self)
-
-    def summary(self) -> dict[str, Any]:
-        """dead_pixels, outliers_fraction, low_count_fraction and ring_change_rms, for the record of the scan."""
-        values = max(1, self.values)
-        return {
-            "dead_pixels": self.dead,
-            "outliers_fraction": self.outliers / values,
-            "low_count_fraction": self.low / values,
-            # Rounded once, so that it does not matter in which order rows were added up.
-            "ring_change_rms": (math.fsum(self.ring_squares) / values) ** 0.5,
-        }
+SURVEY_BANDS, SURVEY_ROWS, SURVEY_VIEWS = 4, 8, 512
+# Padded frames in the phase filter alive at once.
+FRAME_COPIES = 8
 
 
 @dataclass(frozen=True)
@@ -113,6 +52,7 @@ def correct(
     already: Already = "counts",
     phase_strength: float = 0.0,
     memory_gb: float = 2.0,
+    scratch: Scratch | None = None,
     device: torch.device | str = "cpu",
     track: Track = untracked,
 ) -> Statistics:
@@ -127,8 +67,9 @@ def correct(
             needs all.
         already: what `raw` holds; steps that were done before are left out.
         phase_strength: of the phase filter, from `xrmflow.correction.phase.filter_strength`; 0: none.
-        memory_gb: about how much memory a block may take.
-        device: where blocks are worked on.
+        memory_gb: for arrays, 1e9 bytes; no bit depends on it.
+        scratch: where a band lies of which 64 rows with all views do not fit; by default in memory after all.
+        device: where views are worked on.
         track: shows progress.
 
     Returns:
@@ -143,98 +84,47 @@ def correct(
     rows = rows or slice(0, total)
     if not 0 <= rows.start < rows.stop <= total or (phase_strength and rows != slice(0, total)):
         raise ValueError(f"rows: expected some of {total}, all where the phase is retrieved, got {rows}")
-    survey = _survey(raw, refs, steps, already, device)
-    sums = Sums()
-    halo = defects.ROWS_AROUND + rings.ROWS_AROUND
-    height = block_rows(raw.shape, memory_gb=memory_gb, halo=halo)
-    for part in track(blocks(rows.stop - rows.start, height), label="flatfield"):
-        block = slice(rows.start + part.start, rows.start + part.stop)
-        window = slice(max(0, block.start - halo), min(total, block.stop + halo))
-        counts = torch.from_numpy(as_float32(raw[:, window])).to(device)
-        inside = slice(block.start - window.start, block.stop - window.start)
-        result = _correct_block(counts, refs.rows(window), survey, steps, already, inside, sums, bool(phase_strength))
-        # A writer holds what it compresses: not all views at a time.
-        for views in blocks(raw.shape[0], VIEWS_AT_ONCE):
-            out[views, block] = result[views].cpu().numpy()
+    scan = Scan(raw, refs, steps, already, device)
+    survey, sums, planned = _survey(scan), Sums(), plan(raw.shape, memory_gb=memory_gb)
+    kept = InMemory() if planned.in_memory or scratch is None else scratch
+    for band_rows in track(planned.bands(rows), label="flatfield"):
+        band = Band(scan, band_rows, views_at_once=planned.views, scratch=kept)
+        band.correct(survey, sums, phase_follows=bool(phase_strength))
+        if not phase_strength:
+            band.remove_rings(sums)
+        band.write(out)
     if phase_strength:
         _retrieve(out, phase_strength, steps, memory_gb, device, track)
-        _remove_rings(out, height, steps, sums, device, track)
+        _remove_rings(out, planned, steps, sums, kept, track)
     return Statistics(_known(refs, steps, already, survey) | _phase_record(phase_strength), sums)
 
 
-def block_rows(shape: tuple[int, ...], *, memory_gb: float, halo: int) -> int:
-    """Rows a block may have: a multiple of 64 (the stores' chunk) when they fit, else the next lower power of two."""
-    views, rows, cols = shape
-    fitting = int(memory_gb * 1e9 / (4 * BLOCK_COPIES * views * cols)) - 2 * halo
-    if fitting >= rows:
-        return rows
-    if fitting >= 64:
-        return fitting // 64 * 64
-    return 2 ** int(np.log2(max(1, fitting)))
-
-
-def _transmitted(counts: Tensor, refs: References, already: Already) -> Tensor:
-    if already == "line_integral":
-        return torch.exp(-counts)
-    beam = refs.beam(counts.shape[0])
-    if already == "transmission" or beam is None:
-        return counts
-    return transmission(counts, refs.dark, beam)
-
-
-def _survey(raw: Reader, refs: References, steps: Steps, already: Already, device: torch.device | str) -> Survey:
-    total, cols = raw.shape[1:]
-    size = min(SURVEY_ROWS, total)
+def _survey(scan: Scan) -> Survey:
+    views, total, cols = scan.raw.shape
+    size, width = min(SURVEY_ROWS, total), max(4, cols // 32)
     # Bands keep off the first and last rows, where the object or the detector often ends.
     starts = sorted({int(s) for s in np.linspace(0.15, 0.85, SURVEY_BANDS) * (total - size)})
-    bands = [slice(start, start + size) for start in starts]
-    parts = [
-        _transmitted(torch.from_numpy(as_float32(raw[:, band])).to(device), refs.rows(band), already) for band in bands
-    ]
-    noise = [outliers.scatter(part) for part in parts]
-    usual = float(np.median([defects.usual_step(defects.mean_step(p)) for p in parts])) if raw.shape[0] > 1 else 0.0
+    looks_for_air = scan.already == "counts" and scan.steps.open_beam == "auto" and cols >= 16
+    noise, usual, edges = [], [], []
+    for start in starts:
+        rows, beside = slice(start, start + size), []
+        for some in blocks(views, SURVEY_VIEWS):
+            transmitted = scan.transmitted(scan.counts(some, rows), some, rows)
+            noise.append(outliers.scatter(transmitted))
+            if len(transmitted) > 1:
+                usual.append(defects.usual_step(defects.mean_step(transmitted)))
+            if looks_for_air:
+                # Medians keep dead pixels and outliers out of the brightness.
+                smooth = outliers.median_of_neighbours(transmitted)
+                beside.append(torch.cat([smooth[..., :width], smooth[..., -width:]], dim=2))
+        edges += [torch.cat(beside)] if beside else []
     margins, scale = air.Margins(0, 0), None
-    if already == "counts" and steps.open_beam == "auto" and cols >= 16:
-        # Medians keep dead pixels and outliers out of the brightness.
-        sample = torch.cat([outliers.median_of_neighbours(part) for part in parts], dim=1)
-        margins = air.find_margins(sample, width=max(4, cols // 32))
+    if edges:
+        sample = torch.cat(edges, dim=1)
+        margins = air.find_margins(sample, width=width)
         scale = air.beam_scale(sample, margins)
     sigmas = (float(np.median([n[0] for n in noise])), float(np.median([n[1] for n in noise])))
-    return Survey(sigmas, usual, scale, margins)
-
-
-def _correct_block(
-    counts: Tensor,
-    refs: References,
-    survey: Survey,
-    steps: Steps,
-    already: Already,
-    inside: slice,
-    sums: Sums,
-    phase_follows: bool,
-) -> Tensor:
-    """Line integrals without rings, or, where the phase filter comes next, the mended transmission."""
-    transmitted = _transmitted(counts, refs, already)
-    beam = None if already != "counts" else refs.beam(1)
-    if survey.beam_scale is not None:
-        transmitted = transmitted / survey.beam_scale[:, None, None]
-    marked = None
-    if steps.outlier_sigmas is not None:
-        marked = outliers.find_outliers(transmitted, sigmas=steps.outlier_sigmas, noise=survey.noise)
-        sums.outliers += int(marked[:, inside].sum())
-        transmitted = outliers.replace_outliers(transmitted, marked)
-    photons = None if beam is None or refs.photons_per_count is None else beam * refs.photons_per_count
-    if phase_follows:
-        # Mended first, or the filter would spread what is wrong.
-        _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, sums)
-        return _mend(transmitted, transmitted, beam, survey, steps, inside, sums)[:, inside]
-    if already == "line_integral":
-        integrals = counts if marked is None else outliers.replace_outliers(counts, marked)
-    else:
-        integrals = line_integrals(transmitted, photons, minimum_transmission=steps.minimum_transmission)
-    _count_low(transmitted[:, inside], None if photons is None else photons[:, inside], steps, sums)
-    integrals = _mend(integrals, transmitted, beam, survey, steps, inside, sums)
-    return _ringless(integrals, steps, inside, sums)
+    return Survey(sigmas, float(np.median(usual)) if usual else 0.0, scale, margins)
 
 
 def _retrieve(
@@ -244,72 +134,32 @@ def _retrieve(
     views, rows, cols = out.shape
     reach = 2 * phase.reach_px(strength)
     at_once = int(memory_gb * 1e9 / (4 * FRAME_COPIES * (rows + reach) * (cols + reach)))
-    for block in track(blocks(views, max(1, min(at_once, VIEWS_AT_ONCE))), label="phase"):
+    for block in track(blocks(views, max(1, min(at_once, VIEWS))), label="phase"):
         transmitted = torch.from_numpy(as_float32(cast(Reader, out)[block])).to(device)
         retrieved = phase.retrieve_phase(transmitted, strength=strength)
         out[block] = line_integrals(retrieved, minimum_transmission=steps.minimum_transmission).cpu().numpy()
 
 
-def _remove_rings(out: Writer, rows: int, steps: Steps, sums: Sums, device: torch.device | str, track: Track) -> None:
-    """Rings, in place: a block is written once no later one looks at its rows any more."""
-    halo, total = rings.ROWS_AROUND, out.shape[1]
-    waiting: list[tuple[slice, np.ndarray]] = []
-    for block in track(blocks(total, rows), label="rings"):
-        window = slice(max(0, block.start - halo), min(total, block.stop + halo))
-        integrals = torch.from_numpy(as_float32(cast(Reader, out)[:, window])).to(device)
-        inside = slice(block.start - window.start, block.stop - window.start)
-        waiting.append((block, _ringless(integrals, steps, inside, sums).cpu().numpy()))
-        while waiting and (waiting[0][0].stop <= block.stop - halo or block.stop == total):
-            done, values = waiting.pop(0)
-            out[:, done] = values
-
-
-def _ringless(integrals: Tensor, steps: Steps, inside: slice, sums: Sums) -> Tensor:
-    ringless = _without_rings(integrals, steps, inside)
-    integrals = integrals[:, inside]
-    changed = (ringless - integrals).movedim(1, 0).cpu().numpy()
-    sums.ring_squares += [float(np.square(row, dtype=np.float64).sum()) for row in changed]
-    sums.values += integrals.numel()
-    return ringless
-
-
-def _mend(
-    integrals: Tensor,
-    transmitted: Tensor,
-    beam: Tensor | None,
-    survey: Survey,
-    steps: Steps,
-    inside: slice,
-    sums: Sums,
-) -> Tensor:
-    if steps.dead_pixel_tolerance is None:
-        return integrals
-    bad = torch.zeros(integrals.shape[1:], dtype=torch.bool, device=integrals.device)
-    if beam is not None:
-        bad |= defects.defects_in_flat(beam[0], tolerance=steps.dead_pixel_tolerance)
-    if integrals.shape[0] >= 8:
-        bad |= defects.defects_in_scan(defects.mean_step(transmitted), usual=survey.usual_step)
-    sums.dead += int(bad[inside].sum())
-    return defects.fill(integrals, bad)
-
-
-def _without_rings(integrals: Tensor, steps: Steps, inside: slice) -> Tensor:
-    if steps.rings == "offset":
-        return rings.offset_rings(integrals)[:, inside]
-    integrals = integrals[:, inside]
-    if steps.rings == "sorting":
-        return rings.sort_rings(integrals, size=steps.ring_size_px)
-    if steps.rings == "wavelet_fourier":
-        return rings.filter_rings(integrals, levels=steps.ring_levels, width=steps.ring_width)
-    return integrals
-
-
-def _count_low(transmitted: Tensor, photons: Tensor | None, steps: Steps, sums: Sums) -> None:
-    if photons is None:
-        low = transmitted < steps.minimum_transmission
-    else:
-        low = (transmitted * photons < LOW_PHOTONS) & (photons > 0)
-    sums.low += int(low.sum())
+def _remove_rings(out: Writer, planned: Plan, steps: Steps, sums: Sums, scratch: Scratch, track: Track) -> None:
+    """Rings, in place: a band is written once no later one looks at its rows any more."""
+    reader, halo, (views, total, cols) = cast(Reader, out), rings.ROWS_AROUND, out.shape
+    above: np.ndarray | None = None
+    for rows in track(planned.bands(slice(0, total)), label="rings"):
+        window = slice(max(0, rows.start - halo), min(total, rows.stop + halo))
+        inside = slice(rows.start - window.start, rows.stop - window.start)
+        values = scratch.array((views, window.stop - window.start, cols), np.float32)
+        for some in blocks(views, VIEWS):
+            values[some] = reader[some, window]
+            if above is not None:
+                values[some, : inside.start] = above[some]
+        # What the next band looks at is still as it was.
+        last = values[:, max(0, inside.stop - halo) : inside.stop]
+        above = scratch.array(last.shape, np.float32)
+        above[...] = last
+        ringless(values, inside, steps, sums, scratch=scratch)
+        for some in blocks(views, VIEWS):
+            out[some, rows] = values[some, inside]
+            scratch.release()
 
 
 def _phase_record(strength: float) -> dict[str, Any]:
@@ -321,7 +171,7 @@ def _phase_record(strength: float) -> dict[str, Any]:
 
 def _known(refs: References, steps: Steps, already: Already, survey: Survey) -> dict[str, Any]:
     """What of the statistics is known without looking at every row."""
-    beam = refs.beam(1) if already == "counts" else None
+    beam = refs.beam(slice(0, 1)) if already == "counts" else None
     grey = None if beam is None else float(beam.median())
     gain = refs.photons_per_count
     scale = survey.beam_scale

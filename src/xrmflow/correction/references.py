@@ -136,11 +136,11 @@ class References:
         flats = None if self.flats is None else self.flats.rows(rows)
         return References(flats, self.dark[rows], self.exposure_ratio, self.photons_per_count)
 
-    def beam(self, views: int) -> Tensor | None:
-        """Open-beam signal I0, (view or 1, row, col) grey levels; None without flats."""
+    def beam(self, views: slice) -> Tensor | None:
+        """Open-beam signal I0 of these views, (view or 1, row, col) grey levels; None without flats."""
         if self.flats is None:
             return None
-        flat = self.flats.at(torch.arange(views))
+        flat = self.flats.at(torch.arange(views.start, views.stop))
         return open_beam(flat, self.dark, exposure_ratio=self.exposure_ratio)
 
 

@@ -7,12 +7,16 @@ to every method. Measured on a round bone of 160 columns (rms change of the mean
 """
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.linalg
 import scipy.ndimage
 import torch
 from torch import Tensor
+
+from xrmflow.arrays import blocks
 
 # Daubechies' extremal-phase filter with five vanishing moments (Ten Lectures on Wavelets, table 6.1).
 _DB5 = (
@@ -25,6 +29,8 @@ _DIFFERENCE = np.array([1 / 6, -4 / 6, 1.0, -4 / 6, 1 / 6])
 _ROUNDS = 10
 # Rows above and below whose common part is the object's.
 ROWS_AROUND = 4
+# Columns whose medians are taken at a time, in each thread.
+COLUMNS_AT_ONCE = 256
 
 
 def offset_rings(projections: Tensor) -> Tensor:
@@ -46,26 +52,48 @@ def offset_rings(projections: Tensor) -> Tensor:
     Source:
         Own; the regularised form follows Titarenko, Withers, Yagola, Appl. Math. Lett. 23, 1489 (2010).
     """
+    return projections - torch.from_numpy(offsets(projections.detach().cpu().numpy())).to(projections)
+
+
+def offsets(projections: np.ndarray, *, release: Callable[[], None] = lambda: None) -> np.ndarray:
+    """What `offset_rings` removes from each detector pixel, (row, col) float64; zero for few views or columns.
+
+    Args:
+        projections: (view, row, col) line integrals; some rows and columns are read at a time.
+        release: called when some have been read.
+    """
     views, rows, cols = projections.shape
     if views < 8 or cols < 8:
-        return projections
-    values = projections.detach().cpu().numpy()
-    measured = [_median_difference(values[:, row].astype(np.float64)) for row in range(rows)]
-    middle, error = (np.stack(parts) for parts in zip(*measured, strict=True))
+        return np.zeros((rows, cols))
+    middle, error = np.empty((rows, cols)), np.empty((rows, cols))
+
+    def measure(row: int) -> None:
+        for some in blocks(cols, COLUMNS_AT_ONCE):
+            middle[row, some], error[row, some] = _median_difference(_beside(projections[:, row], some))
+        release()
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(measure, range(rows)))
     if rows >= 5:
-        middle = middle - scipy.ndimage.median_filter(middle, size=(2 * ROWS_AROUND + 1, 1), mode="nearest")
-    offsets = np.stack([_offsets(*row) for row in zip(middle, error, strict=True)])
-    return projections - torch.from_numpy(offsets).to(projections)
+        middle -= scipy.ndimage.median_filter(middle, size=(2 * ROWS_AROUND + 1, 1), mode="nearest")
+    return np.stack([_offsets(*row) for row in zip(middle, error, strict=True)])
 
 
-def _median_difference(sinogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _beside(sinogram: np.ndarray, columns: slice) -> np.ndarray:
+    """Columns of a sinogram (view, col) and two on either side, edges mirrored."""
+    last = sinogram.shape[1] - 1
+    wanted = np.arange(columns.start - 2, columns.stop + 2)
+    wanted = np.where(wanted < 0, -1 - wanted, wanted)
+    return sinogram[:, np.where(wanted > last, 2 * last + 1 - wanted, wanted)].astype(np.float64)
+
+
+def _median_difference(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Median over views of each column minus its neighbours' cubic, and the median's standard error: (col,) each."""
-    padded = np.pad(sinogram, ((0, 0), (2, 2)), mode="symmetric")
-    cols = sinogram.shape[1]
-    differences = np.stack([w * padded[:, k : k + cols] for k, w in enumerate(_DIFFERENCE)]).sum(axis=0)
+    views, cols = len(padded), padded.shape[1] - 4
+    differences = sum(w * padded[:, k : k + cols] for k, w in enumerate(_DIFFERENCE))
     middle = np.median(differences, axis=0)
     spread = 1.4826 * np.median(np.abs(differences - middle), axis=0)
-    return middle, 1.2533 * spread / math.sqrt(sinogram.shape[0])
+    return middle, 1.2533 * spread / math.sqrt(views)
 
 
 def _offsets(middle: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -73,13 +101,13 @@ def _offsets(middle: np.ndarray, error: np.ndarray) -> np.ndarray:
     # The floor stands for what the object leaves in the difference, and keeps noise-free data solvable.
     variance = error**2 + (0.1 * middle.std()) ** 2 + 1e-12
     expected = np.maximum(middle**2, variance)
-    offsets = np.zeros(len(middle))
+    found = np.zeros(len(middle))
     for _ in range(_ROUNDS):
-        offsets = _least_squares(middle, 1 / variance, expected)
+        found = _least_squares(middle, 1 / variance, expected)
         # An offset within two standard errors is noise: its expected size shrinks to nothing.
         uncertain = 1 / (np.sum(_DIFFERENCE**2) / variance + 1 / expected)
-        expected = np.maximum(offsets**2 - 4 * uncertain, 1e-3 * variance)
-    return offsets
+        expected = np.maximum(found**2 - 4 * uncertain, 1e-3 * variance)
+    return found
 
 
 def _least_squares(middle: np.ndarray, weight: np.ndarray, expected: np.ndarray) -> np.ndarray:

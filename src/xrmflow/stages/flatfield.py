@@ -8,10 +8,11 @@ import numpy as np
 
 from xrmflow.arrays import Already
 from xrmflow.config.flatfield import FlatfieldSection
-from xrmflow.correction.flatfield import Sums, correct
+from xrmflow.correction.flatfield import correct
 from xrmflow.correction.phase import filter_strength
 from xrmflow.correction.references import references_for
 from xrmflow.correction.steps import Steps
+from xrmflow.correction.sums import Sums
 from xrmflow.correction.views import pick_views
 from xrmflow.errors import SettingsError
 from xrmflow.io import device, log
@@ -19,6 +20,7 @@ from xrmflow.io.archives import write_arrays
 from xrmflow.io.documents import finite, write_document
 from xrmflow.io.parts import Part
 from xrmflow.io.provenance import provenance
+from xrmflow.io.scratch import OnDisk, scratch_folder
 from xrmflow.io.stores import Projections, create_projections, gathered, open_projections
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ def _correct(
             already=already,
             phase_strength=phase,
             memory_gb=params.memory_gb,
+            scratch=OnDisk(scratch_folder(store.folder)),
             device=device.pick(),
             track=log.track,
         )
