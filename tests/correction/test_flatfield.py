@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from xrmflow.correction import bands
+from xrmflow.correction import defects, rings
+from xrmflow.correction import plan as planning
 from xrmflow.correction.air import find_margins
-from xrmflow.correction.bands import Plan, plan
 from xrmflow.correction.flatfield import correct
+from xrmflow.correction.plan import HALO, Plan, plan
 from xrmflow.correction.references import references_for
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.sums import Sums
@@ -58,14 +59,16 @@ def test_noise_free_counts_give_the_true_line_integrals():
 
 
 @pytest.mark.parametrize("phase_strength", [0.0, 2.0])
-@pytest.mark.parametrize("rings", ["offset", "sorting"])
-def test_bands_and_views_at_a_time_do_not_change_a_bit(phase_strength, rings, monkeypatch, tmp_path):
+@pytest.mark.parametrize("method", ["offset", "sorting"])
+def test_bands_and_views_at_a_time_do_not_change_a_bit(phase_strength, method, monkeypatch, tmp_path):
     counts, flats, darks, _ = scan()
     counts[5, 11, 30], counts[:, 8, 20], flats[:, 17, 40] = 60000, 7000, 100
     options = {"phase_strength": phase_strength}
-    whole, statistics = run(counts, flats, darks, Steps(rings=rings), **options)
-    monkeypatch.setattr(bands, "ROWS", 8)
-    parts, of_parts = run(counts, flats, darks, Steps(rings=rings), memory_gb=1e-6, scratch=OnDisk(tmp_path), **options)
+    whole, statistics = run(counts, flats, darks, Steps(rings=method), **options)
+    monkeypatch.setattr(planning, "ROWS", 8)
+    parts, of_parts = run(
+        counts, flats, darks, Steps(rings=method), memory_gb=1e-6, scratch=OnDisk(tmp_path), **options
+    )
     assert np.array_equal(whole, parts)
     assert statistics == of_parts
 
@@ -73,14 +76,14 @@ def test_bands_and_views_at_a_time_do_not_change_a_bit(phase_strength, rings, mo
 def test_each_row_is_read_with_its_neighbours_and_no_more(monkeypatch):
     """A store decodes whole chunks: so every view is read once a band."""
     counts, flats, darks, _ = scan()
-    monkeypatch.setattr(bands, "ROWS", 8)
+    monkeypatch.setattr(planning, "ROWS", 8)
     raw, steps = Counting(counts), Steps(open_beam="none")
     refs = references_for(counts, flats=flats, darks=darks, steps=steps)
     correct(raw, np.zeros(counts.shape, np.float32), refs, steps=steps, memory_gb=1e-6)
     survey = np.zeros(ROWS)
     for start in sorted({int(s) for s in np.linspace(0.15, 0.85, 4) * (ROWS - 8)}):
         survey[start : start + 8] += 1
-    around = sum(np.pad(np.ones(8 + 2 * bands.HALO), (first, ROWS))[bands.HALO :][:ROWS] for first in (0, 8, 16))
+    around = sum(np.pad(np.ones(8 + 2 * HALO), (first, ROWS))[HALO:][:ROWS] for first in (0, 8, 16))
     assert np.array_equal(raw.reads, np.broadcast_to(survey + around, (VIEWS, ROWS)))
 
 
@@ -183,6 +186,10 @@ def test_corrected_data_are_not_divided_again(already):
     out = np.zeros(values.shape, np.float32)
     correct(values, out, refs, steps=PLAIN, already=already)
     assert np.abs(out - truth).max() < 1e-5
+
+
+def test_rows_along_with_a_band_are_those_that_are_looked_at():
+    assert HALO == defects.ROWS_AROUND + rings.ROWS_AROUND
 
 
 def test_bands_are_whole_chunks_that_fit_memory_or_lie_on_a_disk():

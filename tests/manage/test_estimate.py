@@ -114,4 +114,4 @@ def test_scratch_stands_apart_and_only_where_volumes_exceed_the_memory_of_a_stag
     cut = estimate(planned("morphometry: {memory_gb: 0.001}\njobs: {part_gb: 1.0e-6}\n"), cores=8).total
     assert cut.scratch_gb == pytest.approx(4 * two.scratch_gb)
     assert two.peak_gb == pytest.approx(whole.peak_gb)
-    assert "beside the results while bone is measured" in run(settings=Path("config.yaml"))
+    assert "beside the results while jobs work" in run(settings=Path("config.yaml"))

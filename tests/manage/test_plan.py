@@ -71,6 +71,19 @@ def test_networks_that_are_not_applied_have_no_card(plan):
     assert plan(text).cards("mouse", "n2i.json", "sr.json") == ["n2i.json"]
 
 
+@pytest.mark.parametrize("network", ["n2i", "sr"])
+def test_weights_that_the_run_itself_trains_are_refused(plan, tmp_path, network):
+    """Snakemake would plan their training, which has nothing to learn from."""
+    own = tmp_path / "models" / "default" / f"{network}.safetensors"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    text = f"models: {tmp_path}/models\ntrained_{network}: {own}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=f"trained_{network}: expected weights of another run, got .*model: default"):
+        read_plan(tmp_path / "config.yaml")
+    assert plan(text + "model: next\n").settings.model == "next"
+
+
 def test_with_weights_trained_earlier_settings_of_training_change_nothing(plan, tmp_path):
     for name in ("n2i", "sr"):
         (tmp_path / f"{name}.safetensors").touch()

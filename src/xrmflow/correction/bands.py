@@ -13,21 +13,13 @@ from torch import Tensor
 
 from xrmflow.arrays import Already, InMemory, Reader, Scratch, Writer, as_float32, blocks
 from xrmflow.correction import air, defects, outliers, rings
+from xrmflow.correction.plan import HALO, VIEWS
 from xrmflow.correction.references import References
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.sums import Sums
 from xrmflow.correction.transmission import line_integrals, transmission
 
 LOW_PHOTONS = 100.0
-# Rows along with a band: for defects and outliers, and, of what these leave, for rings.
-HALO = defects.ROWS_AROUND + rings.ROWS_AROUND
-# Heights of bands are multiples of the rows, and views are taken by the views, that a chunk of projection stores has.
-ROWS, VIEWS = 64, 32
-# An outlier is compared with the views next to it, and the first and the last view with two.
-FEWEST_VIEWS = 4
-# Arrays of some views of a band alive at once: counts, transmission, medians and their temporaries (measured).
-COPIES = 12
-FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -74,44 +66,6 @@ class Scan:
         """(row, col) open-beam signal of the first view, grey levels; None for data that need none."""
         beam = self.refs.rows(rows).beam(slice(0, 1)) if self.already == "counts" else None
         return None if beam is None else beam[0]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a scan is worked on.
-
-    Attributes:
-        rows: of a band.
-        views: worked on at a time.
-        in_memory: whether the array of a band lies in memory.
-    """
-
-    rows: int
-    views: int
-    in_memory: bool
-
-    def bands(self, rows: slice) -> list[slice]:
-        """Some rows of the detector, cut where chunks of stores end."""
-        first = rows.start // ROWS * ROWS
-        cuts = (slice(first + part.start, first + part.stop) for part in blocks(rows.stop - first, self.rows))
-        return [slice(max(rows.start, cut.start), cut.stop) for cut in cuts]
-
-
-def plan(shape: tuple[int, ...], *, memory_gb: float) -> Plan:
-    """The tallest bands that fit into memory; where none does, low ones on a disk.
-
-    Args:
-        shape: (view, row, col) of the scan.
-        memory_gb: for arrays, 1e9 bytes.
-    """
-    views, rows, cols = shape
-    at_once = min(VIEWS, views)
-    for height in (rows, *range((rows - 1) // ROWS * ROWS, 0, -ROWS)):
-        if FLOAT * cols * (height + 2 * HALO) * (views + COPIES * at_once) <= memory_gb * 1e9:
-            return Plan(height, at_once, in_memory=True)
-    height = min(ROWS, rows)
-    fitting = int(memory_gb * 1e9 / (FLOAT * COPIES * cols * (height + 2 * HALO)))
-    return Plan(height, min(views, max(FEWEST_VIEWS, min(fitting, VIEWS))), in_memory=False)
 
 
 class Band:

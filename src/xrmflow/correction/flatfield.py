@@ -12,7 +12,8 @@ import torch
 
 from xrmflow.arrays import Already, InMemory, Reader, Scratch, Track, Writer, as_float32, blocks, untracked
 from xrmflow.correction import air, defects, outliers, phase, rings
-from xrmflow.correction.bands import LOW_PHOTONS, VIEWS, Band, Plan, Scan, Survey, plan, ringless
+from xrmflow.correction.bands import LOW_PHOTONS, Band, Scan, Survey, ringless
+from xrmflow.correction.plan import VIEWS, Plan, plan
 from xrmflow.correction.references import References
 from xrmflow.correction.steps import Steps
 from xrmflow.correction.sums import Sums

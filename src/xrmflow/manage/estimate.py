@@ -56,7 +56,7 @@ NOT_KEPT = {"final": ("raw", "projections", "splits"), "standard": ("raw",), "al
 COLUMNS = ("scan", "jobs", "kept", "peak", "scratch", "files", "memory", "in stage", "core-hours", "GPU-hours")
 LEFT_ALIGNED = ("scan", "in stage")
 # Stages that may keep intermediate results in files.
-MEASURING = ("segment", "morphometry")
+FROM_DISK = ("flatfield", "segment", "morphometry")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def scratch(plan: Plan, jobs: Iterable[Step], *, cores: int | None) -> float:
         jobs: of all stages.
         cores: that the run may use at once; None where all jobs may run together.
     """
-    each = sorted((size for job in jobs if job.stage in MEASURING for size in _scratch(plan, job)), reverse=True)
+    each = sorted((size for job in jobs if job.stage in FROM_DISK for size in _scratch(plan, job)), reverse=True)
     return sum(each if cores is None else each[: max(1, cores // threads_of("morphometry"))])
 
 
@@ -213,7 +213,9 @@ def _scratch(plan: Plan, job: Step) -> list[float]:
         return []
     factor = superres_factor(plan.settings) if job.volume == "superres" else 1
     section: Any = plan.settings_of(job.scan).section(job.stage)
-    needed = scratch_bytes(job.stage, tuple(factor * n for n in size.shape), memory_gb=section.memory_gb)
+    frames, volume = (size.views, size.rows, size.cols), tuple(factor * n for n in size.shape)
+    shape = frames if job.stage == "flatfield" else volume
+    needed = scratch_bytes(job.stage, shape, memory_gb=section.memory_gb)
     return [needed] * (len(Parts(plan).by_size(job.stage, job.scan, job.volume)) or 1)
 
 
@@ -239,7 +241,7 @@ def table(found: Estimate) -> str:
 
 def _scratch_line(total: Needs) -> list[str]:
     where = "on the disk that XRMFLOW_SCRATCH names" if os.environ.get(SCRATCH) else "beside the results"
-    return [f"scratch: {size_text(total.scratch_gb)} {where} while bone is measured"] if total.scratch_gb else []
+    return [f"scratch: {size_text(total.scratch_gb)} {where} while jobs work"] if total.scratch_gb else []
 
 
 def _needs(name: str, jobs: list[Step], plan: Plan, cores: int, stores: dict[str, Footprint]) -> Needs:

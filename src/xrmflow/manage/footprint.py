@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from xrmflow.arrays import piece_bytes
+from xrmflow.correction.plan import band_bytes, plan
 from xrmflow.io.multiscale import COARSE_ENOUGH
 from xrmflow.io.shards import shard_shape
 from xrmflow.io.stores import CHUNKS
@@ -86,13 +87,16 @@ def store_footprints(size: ScanSize, *, splits: int = 0, factor: int = 1) -> dic
 
 
 def scratch_bytes(stage: str, shape: Shape, *, memory_gb: float) -> float:
-    """Files without a name that a stage has while it works on a volume which does not fit into its memory.
+    """Files without a name that a stage has while it works on what does not fit into its memory.
 
     Args:
-        stage: only segment and morphometry have any.
-        shape: (z, y, x) of the volume.
+        stage: only flatfield, segment and morphometry have any.
+        shape: (z, y, x) of the volume, for flatfield (view, row, col) of the scan.
         memory_gb: of the stage, 1e9 bytes.
     """
+    if stage == "flatfield":
+        planned = plan(shape, memory_gb=memory_gb)
+        return 0.0 if planned.in_memory else band_bytes(shape, planned.rows)
     needs = {"segment": SEGMENTATION, "morphometry": MEASUREMENT}[stage]
     return 0.0 if needs.fit(shape, memory_gb) else needs.disk_bytes * math.prod(shape)
 

@@ -272,6 +272,12 @@ class Plan:
             weights = getattr(self.settings, name)
             if weights and not Path(weights).is_file():
                 raise SettingsError(f"{name}: no such file {weights} (paths begin where snakemake is started)")
+            own = Path(self.settings.models, self.settings.model, f"{name.removeprefix('trained_')}.safetensors")
+            if weights and own.resolve() == Path(weights).resolve():
+                raise SettingsError(
+                    f"{name}: expected weights of another run, got {weights}, which a run with model: "
+                    f"{self.settings.model} trains itself; name another model, or leave {name} out"
+                )
         for curve in {self.settings_of(scan).cupping.curve for scan in ("", *self.scans)}:
             if curve and not Path(curve).is_file():
                 raise SettingsError(f"cupping.curve: no such file {curve} (paths begin where snakemake is started)")

@@ -23,6 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from xrmflow.correction.plan import COPIES, VIEWS
 from xrmflow.manage.sizes import ScanSize
 from xrmflow.morphometry.needs import MEASUREMENT
 
@@ -88,6 +89,11 @@ class Job:
     def reconstruction(self) -> float:
         """What a filtered backprojection does, in updates: of all views, or of each split's own."""
         return self.updates + UPDATES_PER_ELEMENT * (self.pixels + self.split_voxels)
+
+    @property
+    def band_pixels(self) -> float:
+        """Of all rows in all views, with the copies of those views that are worked on."""
+        return self.pixels * (1 + COPIES * min(VIEWS, self.views) / self.views)
 
     @property
     def fit_pixels(self) -> float:
@@ -185,7 +191,7 @@ class Cost:
 COSTS: dict[str, Cost] = {
     "ingest": Cost(95, ("block_pixels", 7), ("raw_bytes", 1 / 160e6), base_s=0.3),  # the disk decides the time
     "import_volume": Cost(90, ("block_voxels", 22), ("voxels", 0.06e-6), base_s=0.3),
-    "flatfield": Cost(300, ("pixels", 38), ("pixels", 0.3e-6), base_s=1.8, threads=8),
+    "flatfield": Cost(300, ("band_pixels", 4), ("pixels", 0.3e-6), base_s=1.8, threads=8),
     "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
     "cupping": Cost(430, ("fit_pixels", 65), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
