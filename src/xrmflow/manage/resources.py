@@ -191,7 +191,7 @@ class Cost:
 COSTS: dict[str, Cost] = {
     "ingest": Cost(95, ("block_pixels", 7), ("raw_bytes", 1 / 160e6), base_s=0.3),  # the disk decides the time
     "import_volume": Cost(90, ("block_voxels", 22), ("voxels", 0.06e-6), base_s=0.3),
-    "flatfield": Cost(300, ("band_pixels", 4), ("pixels", 0.3e-6), base_s=1.8, threads=8),
+    "flatfield": Cost(300, ("band_pixels", 4), ("pixels", 0.2e-6), base_s=1.8, threads=8),
     "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
     "cupping": Cost(430, ("fit_pixels", 65), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
