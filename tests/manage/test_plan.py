@@ -79,7 +79,9 @@ def test_weights_that_the_run_itself_trains_are_refused(plan, tmp_path, network)
     own.touch()
     text = f"models: {tmp_path}/models\ntrained_{network}: {own}\n"
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=f"trained_{network}: expected weights of another run, got .*model: default"):
+    with pytest.raises(
+        SettingsError, match=f"trained_{network}: expected weights of another run, got .*model: default"
+    ):
         read_plan(tmp_path / "config.yaml")
     assert plan(text + "model: next\n").settings.model == "next"
 
