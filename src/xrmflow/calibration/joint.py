@@ -143,7 +143,15 @@ def loss(level: Level, acquisition: Acquisition) -> tuple[Tensor, Tensor, Tensor
     return level.banded(level.unexplained(images)) * seen, images, seen
 
 
-def step(level: Level, acquisition: Acquisition, model: Model, *, start: Acquisition, cg_steps: int = CG_STEPS) -> Step:
+def step(
+    level: Level,
+    acquisition: Acquisition,
+    model: Model,
+    *,
+    start: Acquisition,
+    columns: Tensor | None = None,
+    cg_steps: int = CG_STEPS,
+) -> Step:
     """Linearise at a geometry and solve.
 
     Args:
@@ -151,21 +159,27 @@ def step(level: Level, acquisition: Acquisition, model: Model, *, start: Acquisi
         acquisition: where to linearise.
         model: what is free.
         start: the nominal geometry, about which priors are centred.
+        columns: of a step from a geometry nearby, with the same level and a model with jitter. They cost most of a
+            step and change little: only the preconditioner and the uncertainty are made of them, not the gradient.
+            Taken over, and set to zero for numbers that data do not hold here.
         cg_steps: of the joint solution with jitter.
     """
     residual, images, seen = loss(level, acquisition)
     slopes = level.slopes(images)
     noise = noise_variance(residual)
     floors = smallest(level, acquisition, model.numbers)
-    changes = _changes(level, acquisition, model, images, slopes, floors)
-    matrix = torch.zeros((model.size, residual.numel()))
-    for k, change in changes.items():
-        matrix[k] = (level.banded(level.unexplained(change)) * seen).flatten()
+    changes, found = _changes(level, acquisition, model, images, slopes, floors)
+    operations, matrix = 2 * PASSES, columns
+    if matrix is None:
+        matrix = torch.zeros((model.size, residual.numel()))
+        for k in found:
+            matrix[k] = (level.banded(level.unexplained(changes[k])) * seen).flatten()
+        operations += 2 * PASSES * len(found)
     held, observable = _held(model, matrix, noise, floors)
-    matrix[: len(observable)] *= torch.tensor(observable)[:, None]
+    for rows in (matrix, changes.flatten(1)):
+        rows[: len(observable)] *= torch.tensor(observable)[:, None]
     away = _away(model, acquisition, start)
-    operations = 2 * PASSES * (1 + len(changes))
-    system = _System(level, model, matrix, held, noise, slopes, seen)
+    system = _System(level, model, changes, matrix, held, noise, slopes, seen)
     if model.jitter:
         change, jitter = system.solve(residual, away, acquisition.shifts_px[level.views], steps=cg_steps)
         operations += 4 * PASSES * cg_steps + 2 * PASSES
@@ -183,17 +197,21 @@ def _changes(
     images: Tensor,
     slopes: tuple[Tensor, Tensor],
     floors: dict[str, float],
-) -> dict[int, Tensor]:
-    """What each parameter but jitter changes in the images, (view, row, col), by its place among them; of numbers only
-    those that can be found.
+) -> tuple[Tensor, list[int]]:
+    """(n, view, row, col) what each parameter but jitter changes in the images, and those of which that is known: of
+    numbers only those that can be found.
     """
     first = len(model.numbers)
     found = [k for k, name in enumerate(model.numbers) if floors[name] < KNOWN * model.prior[k]]
-    changes = dict(zip(found, level.changes(acquisition, [model.numbers[k] for k in found]), strict=True))
+    changes = torch.zeros((model.size, *images.shape))
+    for k, change in zip(found, level.changes(acquisition, [model.numbers[k] for k in found]), strict=True):
+        changes[k] = change
     for slope, profiles in zip(slopes, (model.along_columns, model.along_rows), strict=True):
-        changes |= {first + k: slope * _per_view(profile[level.views]) for k, profile in enumerate(profiles.T)}
+        for k, profile in enumerate(profiles.T, start=first):
+            changes[k] = slope * _per_view(profile[level.views])
+        found += range(first, first + profiles.shape[1])
         first += profiles.shape[1]
-    return changes
+    return changes, found
 
 
 def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float]) -> tuple[Tensor, tuple[bool, ...]]:
@@ -271,6 +289,7 @@ class _System:
 
     level: Level
     model: Model
+    changes: Tensor
     matrix: Tensor
     held: Tensor
     variance: float
@@ -292,13 +311,14 @@ class _System:
             """Gradient to all parameters of <y, change of the residual>."""
             back = self.level.unexplained_adjoint(self.level.banded_adjoint(y * self.seen))
             jitter = torch.stack([(back * s).sum((1, 2)) for s in self.slopes], dim=1).double()
-            return torch.cat([(self.matrix @ y.flatten()).double(), self._free(jitter).flatten()])
+            own = (self.changes.flatten(1) @ back.flatten()).double()
+            return torch.cat([own, self._free(jitter).flatten()])
 
         def apply(x: Tensor) -> Tensor:
             jitter = self._free(x[n:].reshape(views, 2))
             image = sum(s * jitter[:, k].float()[:, None, None] for k, s in enumerate(self.slopes))
-            y = self.level.banded(self.level.unexplained(image)) * self.seen  # type: ignore[arg-type]
-            y = y + (x[:n].float() @ self.matrix).reshape(y.shape)
+            image = image + torch.tensordot(x[:n].float(), self.changes, dims=1)
+            y = self.level.banded(self.level.unexplained(image)) * self.seen
             return transposed(y) + torch.cat([self.held * x[:n], hold * jitter.flatten()])
 
         own = self._free(torch.from_numpy(shifts - shifts.mean(axis=0)))
