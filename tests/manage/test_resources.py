@@ -77,10 +77,12 @@ def test_putting_parts_together_takes_memory_of_a_layer(slices, side, used):
 
 
 def test_what_is_beside_a_volume_counts_where_it_is_read():
-    section = Settings().section("validate")
-    alone, beside = (job_of(DEMO, section, volumes=v, refined=r) for v, r in ((1, 0), (3, 2)))
+    def job_of_demo(stage, *, volumes, refined):
+        return job_of(DEMO, Settings().section(stage), volumes=volumes, refined=refined)
+
+    alone, beside = (job_of_demo("validate", volumes=v, refined=r) for v, r in ((1, 0), (3, 2)))
     assert used_mb("validate", beside) == pytest.approx(304, rel=0.2)
-    assert used_mb("report", beside) == pytest.approx(355, rel=0.2)
+    assert used_mb("report", job_of_demo("report", volumes=3, refined=2)) == pytest.approx(355, rel=0.2)
     assert used_mb("validate", alone) == pytest.approx(203, rel=0.2)
     assert used_mb("segment", alone) == used_mb("segment", beside)
 
@@ -200,5 +202,13 @@ def test_time_of_a_scan_of_a_thousand_voxels_a_side(stage, core_s):
 
 def test_networks_take_memory_of_a_tile():
     whole, quarter = (used_mb("n2i_apply", job(LARGE, "n2i_apply", tile_px=edge)) for edge in (960, 448))
-    base = COSTS["n2i_apply"].base_mb
-    assert whole - base == pytest.approx(4 * (quarter - base))
+    cost = COSTS["n2i_apply"]
+    beside = cost.base_mb + cost.more[1] * job(LARGE, "n2i_apply").begun_voxels / 1e6
+    assert whole - beside == pytest.approx(4 * (quarter - beside))
+    # Measured with tiles of 128 pixels.
+    assert used_mb("n2i_apply", job(LARGE, "n2i_apply", tile_px=128)) == pytest.approx(924, rel=0.2)
+
+
+def test_pictures_of_a_page_are_no_larger_than_asked_for():
+    section = Settings().section("report")
+    assert used_mb("report", job_of(LARGE, section, volumes=2)) == pytest.approx(512, rel=0.2)

@@ -68,7 +68,7 @@ class Needs:
         jobs: how many.
         disk_gb: by store, 1e9 bytes; "others" for records, pictures and reports.
         kept_gb: what is left at the end. peak_gb: the most there is at a time, without scratch.
-        scratch_gb: files without a name that jobs which measure bone have at a time, on the same disk or a node's.
+        scratch_gb: files without a name that jobs have at a time, on the same disk or a node's.
         files: left at the end.
         memory_gb: the largest job, 1e9 bytes. largest: its stage.
         seconds: by stage, on `cores` cores. wall_s: from start to end.

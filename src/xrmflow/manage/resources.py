@@ -23,6 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from xrmflow.arrays import piece_bytes
 from xrmflow.correction.plan import COPIES, VIEWS
 from xrmflow.manage.sizes import ScanSize
 from xrmflow.morphometry.needs import MEASUREMENT
@@ -132,6 +133,12 @@ class Job:
         return float(self.side) ** 2 * (self.volumes + max(0, self.refined**2 - 1))
 
     @property
+    def pictured_pixels(self) -> float:
+        """Of the pictures of them on a page."""
+        own, refined = (min(self.side * factor, self.section.picture_px) for factor in (1, max(1, self.refined)))
+        return float(own) ** 2 * (self.volumes - 1) + float(refined) ** 2
+
+    @property
     def compared(self) -> float:
         """Voxels of the slices that are compared with the truth; of the super-resolved ones by what they count for."""
         slices = min(self.voxels / self.side**2, COMPARED_SLICES)
@@ -155,8 +162,17 @@ class Job:
 
     @property
     def network_voxels(self) -> float:
-        """Of the volume, for each feature of the default network."""
-        return self.voxels * self.features / DEFAULT_FEATURES
+        """Of the volume, for each feature of the default network; what lies around each tile is worked on, too."""
+        tile = self.section.tile_px
+        around = (1 + TILE_HALO_PX / tile) ** 2 if self.side > tile else 1.0
+        return self.voxels * around * self.features / DEFAULT_FEATURES
+
+    @property
+    def begun_voxels(self) -> float:
+        """Of the pieces of the written volume that tiles have begun: a row of them."""
+        piece = piece_bytes((round(self.voxels / self.side**2), self.side, self.side), FLOAT) / FLOAT
+        across = math.ceil(self.side / (piece / BLOCK_SLICES) ** 0.5)
+        return min(self.block_voxels, across * piece)
 
     @property
     def training_s(self) -> float:
@@ -167,15 +183,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """Coefficients of a stage; each of the last two holds (what it is counted in, how much for each).
+    """Coefficients of a stage; each of memory, more and time holds (what it is counted in, how much for each).
 
     Attributes:
         base_mb: what the program takes by itself.
         memory: attribute of `Job`, and bytes for each of it.
+        more: likewise, on top of that.
         time: attribute of `Job`, and core-seconds for each of it.
         base_s: core-seconds to start.
         whole: whether the section's `memory_gb` is for the whole process, the program itself included.
         threads: it declares.
+        taken: what is taken of the section's `memory_gb` at most.
     """
 
     base_mb: float
@@ -184,6 +202,8 @@ class Cost:
     base_s: float = 3.0
     whole: bool = False
     threads: int = 1
+    more: tuple[str, float] = ("pixels", 0)
+    taken: float = 1.0
 
 
 # Read off runs of tiny and demo, with what small took as a check; docs/benchmarks.md has model and measurement side by
@@ -192,7 +212,7 @@ COSTS: dict[str, Cost] = {
     "ingest": Cost(95, ("block_pixels", 7), ("raw_bytes", 1 / 160e6), base_s=0.3),  # the disk decides the time
     "import_volume": Cost(90, ("block_voxels", 22), ("voxels", 0.06e-6), base_s=0.3),
     "flatfield": Cost(300, ("band_pixels", 4), ("pixels", 0.2e-6), base_s=1.8, threads=8),
-    "align": Cost(415, ("centre_pixels", 1600), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
+    "align": Cost(415, ("centre_pixels", 1300), ("centre_updates", 0.7e-9), base_s=2.2, threads=8),
     "cupping": Cost(430, ("fit_pixels", 65), ("fit_updates", 10e-9), base_s=2.5, threads=8),
     "cupping_protocol": Cost(330, ("pixels", 0), ("pixels", 0), base_s=2.0),
     "fdk": Cost(405, ("held", 8), ("reconstruction", 0.55e-9), base_s=1.8, whole=True, threads=8),
@@ -201,17 +221,21 @@ COSTS: dict[str, Cost] = {
     "iterative": Cost(450, ("held", 48), ("updates", 110e-9), base_s=3.0, whole=True, threads=8),
     "n2i_split": Cost(410, ("held", 8), ("reconstruction", 0.55e-9), base_s=1.8, whole=True, threads=8),
     "n2i_train": Cost(440, ("split_voxels", 4), ("training_s", 0.9), base_s=3.5, threads=16),
-    "n2i_apply": Cost(290, ("network_pixels", 2700), ("network_voxels", 1e-6), base_s=1.6, threads=16),
+    "n2i_apply": Cost(
+        290, ("network_pixels", 2700), ("network_voxels", 1e-6), base_s=1.6, threads=16, more=("begun_voxels", 5)
+    ),
     "sr_train": Cost(445, ("voxels", 2 * FLOAT), ("training_s", 0.5), base_s=4.0, threads=16),
-    "sr_apply": Cost(320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16),
+    "sr_apply": Cost(
+        320, ("network_pixels", 3900), ("network_voxels", 0.18e-6), base_s=1.8, threads=16, more=("begun_voxels", 5)
+    ),
     "segment": Cost(225, ("voxels", 19.5), ("voxels", 0.26e-6), base_s=0.5, threads=2),
-    "morphometry": Cost(285, ("voxels", 33), ("voxels", 1e-6), base_s=0.9, threads=2),
+    "morphometry": Cost(285, ("voxels", 33), ("voxels", 1e-6), base_s=0.9, threads=2, taken=0.7),
     # Of the time of morphometry on 256 x 256 x 256 voxels.
-    THICKNESS: Cost(285, ("voxels", 33), ("voxels", 0.5e-6), base_s=0.9),
-    TABLES: Cost(285, ("voxels", 33), ("voxels", 0.15e-6), base_s=0.9),
+    THICKNESS: Cost(285, ("voxels", 33), ("voxels", 0.5e-6), base_s=0.9, taken=0.7),
+    TABLES: Cost(285, ("voxels", 33), ("voxels", 0.15e-6), base_s=0.9, taken=0.7),
     "validate": Cost(155, ("compared", 112), ("compared", 9e-6), base_s=1.9, threads=2),
     "collect": Cost(40, ("pixels", 0), ("pixels", 0), base_s=0.4),
-    "report": Cost(200, ("shown_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),
+    "report": Cost(200, ("pictured_pixels", 600), ("shown_pixels", 5e-6), base_s=1.4),
 }
 # A stage nobody has measured yet is taken for one that holds three copies of its volume and projections.
 UNKNOWN = Cost(500, ("voxels", 3 * FLOAT + 10), ("updates", 100e-9))
@@ -264,13 +288,12 @@ def memory_mb(stage: str, job: Job) -> int:
 
 def used_mb(stage: str, job: Job) -> float:
     """Megabytes (1e6 bytes) a job is expected to take at its peak: what it asks for, without margins."""
-    return _memory_mb(stage, job, margin=1.0, budget_margin=1.0)
+    return _memory_mb(stage, job, margin=1.0, budget_margin=COSTS.get(stage, UNKNOWN).taken)
 
 
 def _memory_mb(stage: str, job: Job, *, margin: float, budget_margin: float) -> float:
     cost = COSTS.get(stage, UNKNOWN)
-    name, each = cost.memory
-    needed = margin * (cost.base_mb + each * getattr(job, name) / 1e6)
+    needed = margin * (cost.base_mb + sum(each * getattr(job, name) for name, each in (cost.memory, cost.more)) / 1e6)
     budget_gb = getattr(job.section, "memory_gb", None)
     if budget_gb is not None:
         own = 0.0 if cost.whole else margin * cost.base_mb
