@@ -60,9 +60,9 @@ class Case:
         deformed_px: after the fit, and a change of the object's size and taper.
         centre_error_px, roll_error_deg, tilt_error_deg, slant_error_deg, midplane_error_px: fitted minus true.
         distance_error_percent: likewise of source and detector's distance.
+        skew_error_deg: of the skew that stands for tilt * slant (rad), since no scan tells a tilt.
         observable: the numbers that the data hold.
-        axis_error_deg: likewise of the angle between the axis' image and the columns, roll + tilt * slant (rad): what a
-            fit that cannot tell tilt and slant finds for roll.
+        axis_error_deg: of the angle between the axis' image and the columns, roll + skew.
         covered: of each number that the data hold, whether its 95 % interval holds the truth.
         shifts_covered: share of the views whose 95 % bands hold the true shift along columns, and along rows, beyond
             what a motion of the object stands for.
@@ -82,6 +82,7 @@ class Case:
     axis_error_deg: float
     tilt_error_deg: float
     slant_error_deg: float
+    skew_error_deg: float
     midplane_error_px: float
     distance_error_percent: float
     observable: list[str]
@@ -246,7 +247,7 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
         return ray_displacement_px(scan_geometry(one), scan_geometry(truth), view(truth), deformed=deformed)
 
     errors = {
-        name: getattr(fit.acquisition, name) - getattr(truth, name)
+        name: getattr(fit.acquisition, name) - _true(name, truth)
         for name in NUMBERS
         if getattr(truth, name) is not None
     }
@@ -257,9 +258,10 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
         deformed_px=displacement(fit.acquisition, deformed=True),
         centre_error_px=errors["centre_px"],
         roll_error_deg=errors["roll_deg"],
-        axis_error_deg=_axis_deg(fit.acquisition) - _axis_deg(truth),
+        axis_error_deg=errors["roll_deg"] + errors["skew_deg"],
         tilt_error_deg=errors["tilt_deg"],
         slant_error_deg=errors["slant_deg"],
+        skew_error_deg=errors["skew_deg"],
         midplane_error_px=errors["midplane_px"],
         distance_error_percent=100 * errors.get("source_to_detector_mm", 0.0) / (truth.source_to_detector_mm or 1.0),
         observable=[one.name for one in fit.estimates if one.observable],
@@ -273,13 +275,16 @@ def run_case(seed: int, options: argparse.Namespace) -> Case:
     )
 
 
-def _axis_deg(scan: Acquisition) -> float:
-    return scan.roll_deg + np.degrees(np.radians(scan.tilt_deg) * np.radians(scan.slant_deg))
+def _true(name: str, truth: Acquisition) -> float:
+    """Of a fit that leaves tilt nominal, so that skew stands for what it does to a slanted detector."""
+    if name == "skew_deg":
+        return float(np.degrees(np.radians(truth.tilt_deg) * np.radians(truth.slant_deg)))
+    return float(getattr(truth, name))
 
 
 def _covered(fit: AlignmentFit, truth: Acquisition) -> dict[str, bool]:
     known = [one for one in fit.estimates if one.interval is not None]
-    return {one.name: bool(abs(one.value - getattr(truth, one.name)) <= float(one.interval or 0)) for one in known}
+    return {one.name: bool(abs(one.value - _true(one.name, truth)) <= float(one.interval or 0)) for one in known}
 
 
 def _shifts_covered(fit: AlignmentFit, truth: Acquisition) -> tuple[float, float] | None:

@@ -105,6 +105,15 @@ def test_a_tilt_of_the_detector_tapers_the_object_and_shows_nothing_else():
     assert ray_displacement_px(slanted, geometry(source_mm=0.6), GRID, deformed=True) > 0.02
 
 
+def test_a_tilt_of_a_slanted_detector_skews_its_image_too():
+    """By the product of both angles; nothing else is left of the tilt."""
+    both = geometry(source_mm=0.6, tilt_deg=2.0, slant_deg=1.5)
+    product = float(np.degrees(np.radians(2.0) * np.radians(1.5)))
+    without, skewed = (geometry(source_mm=0.6, slant_deg=1.5, skew_deg=skew) for skew in (0.0, product))
+    assert ray_displacement_px(without, both, GRID, deformed=True) > 0.004
+    assert ray_displacement_px(skewed, both, GRID, deformed=True) < 1e-6
+
+
 def test_best_motion_finds_a_deformation():
     change = torch.tensor([0.01, -0.02, 0.005, 1.0, 2.0, -1.0, 0.01, 0.03, 0.02], dtype=torch.float64)
     found = best_motion(geometry(), seen_by_moved(geometry(), change), GRID, deformed=True)

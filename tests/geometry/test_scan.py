@@ -57,7 +57,7 @@ def test_a_point_nearer_to_the_source_is_magnified_more():
 
 
 @pytest.mark.parametrize("beam", ["cone", "parallel"])
-@pytest.mark.parametrize("turned", [{}, {"roll_deg": 5.0, "tilt_deg": 4.0, "slant_deg": 3.0}])
+@pytest.mark.parametrize("turned", [{}, {"roll_deg": 5.0, "tilt_deg": 4.0, "slant_deg": 3.0, "skew_deg": 1.0}])
 def test_the_axis_midpoint_projects_onto_centre_and_midplane_plus_the_shift_of_the_view(beam, turned):
     shift_u, shift_v = (0.5, -1.25, 2.0), (1.0, 0.0, -0.75)
     scan = scan_geometry(
@@ -99,7 +99,7 @@ def test_upright_detectors_are_told_from_rolled_ones():
     grid = VolumeGrid((64, 64, 64), 1.0)
     shifted = scan_geometry(acquisition(shift_u_px=(1.0, 2.0, 3.0), slant_deg=2.0))
     assert is_upright(voxel_to_pixel(shifted, grid), grid)
-    for name in ("roll_deg", "tilt_deg"):
+    for name in ("roll_deg", "tilt_deg", "skew_deg"):
         assert not is_upright(voxel_to_pixel(scan_geometry(acquisition(**{name: 0.01})), grid), grid)
 
 

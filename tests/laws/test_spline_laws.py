@@ -9,7 +9,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.projectors.splines import project, project_adjoint
 
-UPRIGHT, TURNED = {}, {"roll_deg": 2.0, "tilt_deg": 3.0, "slant_deg": 1.0}
+UPRIGHT, TURNED = {}, {"roll_deg": 2.0, "tilt_deg": 3.0, "slant_deg": 1.0, "skew_deg": 0.5}
 ORIENTATIONS = pytest.mark.parametrize("turned", [UPRIGHT, TURNED], ids=["upright", "turned"])
 BEAMS = pytest.mark.parametrize("beam", ["cone", "parallel"])
 GRIDS = [VolumeGrid((9, 13, 10), 1.07, (0.3, 0.2, -0.4)), VolumeGrid((1, 5, 6), 2.9), VolumeGrid((37, 4, 5), 0.6)]

@@ -9,7 +9,7 @@ from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import ScanGeometry, scan_geometry
 from xrmflow.projectors.transform import backproject, project, project_adjoint
 
-UPRIGHT, TURNED = {}, {"roll_deg": 2.0, "tilt_deg": 3.0, "slant_deg": 1.0}
+UPRIGHT, TURNED = {}, {"roll_deg": 2.0, "tilt_deg": 3.0, "slant_deg": 1.0, "skew_deg": 0.5}
 ORIENTATIONS = pytest.mark.parametrize("turned", [UPRIGHT, TURNED], ids=["upright", "turned"])
 BEAMS = pytest.mark.parametrize("beam", ["cone", "parallel"])
 

@@ -21,7 +21,7 @@ SHIFTS = torch.tensor([[0.3, -0.2], [0.1, 0.4]], dtype=torch.float64)
 
 
 def recorded(**parameters):
-    turned = {"roll_deg": 0.6, "tilt_deg": 0.9, "slant_deg": -0.8}
+    turned = {"roll_deg": 0.6, "tilt_deg": 0.9, "slant_deg": -0.8, "skew_deg": 0.4}
     record = Acquisition("cone", tuple(ANGLES.tolist()), ROWS, COLS, 3.1, 40.0, 60.0, 2.7, 1.8, **turned)
     return scan_geometry(record, **{"shifts_px": SHIFTS, **parameters})
 
@@ -57,7 +57,14 @@ def drifting_source(coefficients):
 PARAMETERS = {
     (make, name): value
     for make, values in {
-        recorded: {"centre_px": 2.7, "roll_deg": 0.6, "tilt_deg": 0.9, "slant_deg": -0.8, "shifts_px": SHIFTS},
+        recorded: {
+            "centre_px": 2.7,
+            "roll_deg": 0.6,
+            "tilt_deg": 0.9,
+            "slant_deg": -0.8,
+            "skew_deg": 0.4,
+            "shifts_px": SHIFTS,
+        },
         circle: {
             "angles_deg": ANGLES,
             "pixel_mm": 3.1,

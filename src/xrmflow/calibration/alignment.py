@@ -27,7 +27,7 @@ from xrmflow.calibration.joint import Step, loss, make_model, noise_variance, st
 from xrmflow.calibration.pose import NUMBERS
 from xrmflow.calibration.sharpness import Coherence, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
 
 # The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
@@ -161,7 +161,7 @@ def align(
     Raises:
         ValueError: projections of another shape than the acquisition, unknown names, 1 to 3 knots.
     """
-    checked(projections, acquisition)
+    check_projections(projections.shape, acquisition)
     if unknown := set(numbers) - set(NUMBERS):
         raise ValueError(f"numbers: expected some of {', '.join(NUMBERS)}, got {', '.join(sorted(unknown))}")
     if 0 < drift_knots < 4:
@@ -215,13 +215,6 @@ def mismatch_px(projections: Reader, acquisition: Acquisition) -> float:
     """Alignment score of a geometry, see `geometry_record`; pixels."""
     part = plan(acquisition, numbers=tuple(NUMBERS), drift_knots=0, jitter=False)[-1]
     return Look(_level(projections, acquisition, part), acquisition).mismatch_px
-
-
-def checked(projections: Reader, acquisition: Acquisition) -> None:
-    """Raise ValueError for projections of another shape than the acquisition."""
-    expected = (acquisition.views, acquisition.rows, acquisition.cols)
-    if tuple(projections.shape) != expected:
-        raise ValueError(f"projections: expected shape (view, row, col) = {expected}, got {tuple(projections.shape)}")
 
 
 def binnings(acquisition: Acquisition) -> tuple[int, int]:
@@ -368,6 +361,8 @@ def _estimates(
         known = last.observable[k]
         # What the last step still changed, steps that converge slowly have yet to go.
         interval = quantile * float(errors[k]) + last.floors[name] + abs(float(last.change[k])) if known else None
+        if interval is not None and name == "centre_px" and last.model.along_columns.size:
+            interval += SHIFT_FLOORS_PX[0]
         estimates.append(
             Estimate(name, float(getattr(found if known else start, name)), interval, NUMBERS[name].unit, known)
         )

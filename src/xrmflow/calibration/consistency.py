@@ -45,8 +45,8 @@ SUPPORT_PX, SUPPORT_SHARE, SUPPORT_MARGIN = 1.0, 0.1, 2
 # Of the object: about as many points.
 POINTS = 300
 VIEWS_AT_ONCE = 16
-# An object is cut off where the mean image at an edge is brighter than this share of its brightest column.
-TRUNCATED_SHARE = 0.1
+# An object is cut off where an edge of some of the views is brighter than this share of the brightest column of all.
+TRUNCATED_SHARE, TRUNCATED_QUANTILE = 0.1, 0.98
 UNIT = VolumeGrid((1, 1, 1), 1.0)
 
 
@@ -93,9 +93,10 @@ class Level:
 
     @property
     def truncated(self) -> bool:
-        """Whether the object reaches beyond the detector on either side."""
-        columns = self.splines.mean(axis=(0, 1))
-        return bool(max(columns[0], columns[-1]) > TRUNCATED_SHARE * columns.max())
+        """Whether the object reaches beyond the detector on either side, in some of the views at least."""
+        columns = self.splines.mean(axis=1)
+        edges = np.quantile(columns[:, [0, -1]], TRUNCATED_QUANTILE, axis=0)
+        return bool(edges.max() > TRUNCATED_SHARE * columns.mean(axis=0).max())
 
     def places(self, acquisition: Acquisition) -> np.ndarray:
         """(2, row, col): row and column on the real detector, without shifts, of what each coarse pixel looks at.
@@ -305,7 +306,8 @@ def _ideal(acquisition: Acquisition, rows: int, cols: int, binning: int) -> Scan
         name: (getattr(acquisition, name) - last / 2) / binning + (count - 1) / 2
         for name, (last, count) in middle.items()
     }
-    upright = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "shift_u_px": (), "shift_v_px": ()}
+    upright = {"roll_deg": 0.0, "tilt_deg": 0.0, "slant_deg": 0.0, "skew_deg": 0.0}
+    upright |= {"shift_u_px": (), "shift_v_px": ()}
     coarse = {"rows": rows, "cols": cols, "pixel_mm": acquisition.pixel_mm * binning}
     return scan_geometry(replace(acquisition, **upright, **coarse, **places))  # type: ignore[arg-type]
 

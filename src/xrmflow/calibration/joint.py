@@ -8,6 +8,7 @@ computed once a step; shifts of views, of which there are many, stay implicit in
 equations. Priors are Gaussian, weighed by the residual's own variance, so they only hold what data do not.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from xrmflow.calibration.pose import NUMBERS, changed, fittable, number_of
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.perturbation import spline_drift
 from xrmflow.geometry.scan import scan_geometry
+from xrmflow.reconstruction.weights import scanned_arc, view_angles
 
 # Standard deviations of the priors of shifts, and the largest step taken, pixels; those of numbers are in `pose`.
 PRIOR_PX = {"drift": 5.0, "jitter": 1.0}
@@ -32,10 +34,10 @@ CG_STEPS = 4
 # Data hold a number if they say more than this part of its prior.
 KNOWN = 0.5
 VIEWS_OF_PLACES = 48
-# What the fit leaves even without noise (measured: up to 0.02 of the centre), because FDK is not quite the inverse.
-FLOOR_PX = 0.025
-# The same where the object reaches beyond the detector: the edges pull (measured on five bones: 0.07 to 0.26).
-TRUNCATED_FLOOR_PX = 0.3
+# What the fit leaves even without noise, because FDK is not quite the inverse: rms displacements in coarse pixels along
+# what a number changes. In a full turn, in less (rays are not seen from both sides, drifts take up more), and where the
+# object reaches beyond the detector (the edges pull); measured on simulated bones.
+FLOOR_PX, ARC_FLOOR_PX, TRUNCATED_FLOOR_PX = 0.002, 0.008, 0.15
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,6 @@ def step(
         start: the nominal geometry, about which priors are centred.
         columns: of a step from a geometry nearby, with the same level and a model with jitter. They cost most of a
             step and change little: only the preconditioner and the uncertainty are made of them, not the gradient.
-            Taken over, and set to zero for numbers that data do not hold here.
         cg_steps: of the joint solution with jitter.
     """
     residual, images, seen = loss(level, acquisition)
@@ -175,17 +176,18 @@ def step(
         for k in found:
             matrix[k] = (level.banded(level.unexplained(changes[k])) * seen).flatten()
         operations += 2 * PASSES * len(found)
-    held, observable = _held(model, matrix, noise, floors)
-    for rows in (matrix, changes.flatten(1)):
-        rows[: len(observable)] *= torch.tensor(observable)[:, None]
+    held, observable = _held(model, acquisition, matrix, noise, floors)
+    free = torch.tensor([*observable, *[True] * (model.size - len(observable))])[:, None]
+    changes.flatten(1).mul_(free)
     away = _away(model, acquisition, start)
-    system = _System(level, model, changes, matrix, held, noise, slopes, seen)
+    system = _System(level, model, changes, matrix * free, held, noise, slopes, seen)
     if model.jitter:
         change, jitter = system.solve(residual, away, acquisition.shifts_px[level.views], steps=cg_steps)
         operations += 4 * PASSES * cg_steps + 2 * PASSES
     else:
-        normal = (matrix @ matrix.T).double() + torch.diag(held)
-        right = -(matrix @ residual.flatten()).double() - held * away
+        own = matrix * free
+        normal = (own @ own.T).double() + torch.diag(held)
+        right = -(own @ residual.flatten()).double() - held * away
         change, jitter = torch.linalg.solve(normal, right).numpy(), np.zeros((len(level.views), 2))
     return Step(level, model, acquisition, residual, seen, matrix, held, observable, floors, change, jitter, operations)
 
@@ -202,7 +204,7 @@ def _changes(
     numbers only those that can be found.
     """
     first = len(model.numbers)
-    found = [k for k, name in enumerate(model.numbers) if floors[name] < KNOWN * model.prior[k]]
+    found = [k for k, name in enumerate(model.numbers) if _holds(acquisition, name, floors[name])]
     changes = torch.zeros((model.size, *images.shape))
     for k, change in zip(found, level.changes(acquisition, [model.numbers[k] for k in found]), strict=True):
         changes[k] = change
@@ -214,7 +216,15 @@ def _changes(
     return changes, found
 
 
-def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float]) -> tuple[Tensor, tuple[bool, ...]]:
+def _holds(acquisition: Acquisition, name: str, error: float) -> bool:
+    """Whether a number is to be fitted that may come out wrong by this standard deviation."""
+    known = number_of(acquisition, name)
+    return known.tight or error < KNOWN * known.prior
+
+
+def _held(
+    model: Model, acquisition: Acquisition, matrix: Tensor, variance: float, floors: dict[str, float]
+) -> tuple[Tensor, tuple[bool, ...]]:
     """What priors add to the diagonal of the normal matrix, and which numbers the data hold.
 
     A number stays at its nominal value if the formal error, or that of displacements too small to be found, is no less
@@ -225,8 +235,8 @@ def _held(model: Model, matrix: Tensor, variance: float, floors: dict[str, float
         return held, ()
     normal = (matrix @ matrix.T).double()
     errors = torch.sqrt(torch.linalg.inv(normal + torch.diag(held)).diagonal() * variance)
-    parts = zip(model.numbers, errors.tolist(), model.prior.tolist(), strict=False)
-    known = [max(error, floors[name]) < KNOWN * prior for name, error, prior in parts]
+    parts = zip(model.numbers, errors.tolist(), strict=False)
+    known = [_holds(acquisition, name, max(error, floors[name])) for name, error in parts]
     for k, one in enumerate(known):
         held[k] = held[k] if one else 1e4 * float(normal.diagonal().max())
     return held, tuple(known)
@@ -239,26 +249,37 @@ def smallest(level: Level, acquisition: Acquisition, numbers: tuple[str, ...]) -
     nothing, whatever the cone. Of numbers that are not known so, and stay nominal, two standard deviations of their
     priors are added to those that take up part of their displacements, as the centre does of a slant's.
     """
+    every = [name for name in fittable(acquisition, tuple(NUMBERS)) if not NUMBERS[name].gauge]
     views = level.views[:: max(1, len(level.views) // VIEWS_OF_PLACES)]
     still: dict[str, Any] = {"shift_u_px": (), "shift_v_px": (), "object_shift_mm": (), "object_turn_deg": ()}
     there = replace(acquisition.with_views(views), **still)
-    known = [number_of(there, name) for name in numbers]
+    known = [number_of(there, name) for name in every]
     pairs = [
         [scan_geometry(changed(there, {name: sign * one.difference})) for sign in (1.0, -1.0)]
-        for name, one in zip(numbers, known, strict=True)
+        for name, one in zip(every, known, strict=True)
     ]
     left = unabsorbed(pairs, scan_geometry(there), level.places_of_object())
     per_unit = left.flatten(1) / torch.tensor([2 * one.difference for one in known])[:, None]
-    floor = TRUNCATED_FLOOR_PX if level.truncated else FLOOR_PX
+    floor = _floor_px(level) * level.binning
     precision = per_unit @ per_unit.T * (2 / left[0].numel() / floor**2)
     prior = torch.tensor([one.prior for one in known], dtype=torch.float64)
     precision += torch.diag(prior**-2)
-    error = torch.linalg.inv(precision).diagonal().sqrt()
-    free = error < KNOWN * prior
+    bias = torch.tensor([one.bias for one in known])
+    asked = torch.tensor([name in numbers for name in every])
+    error = prior.clone()
+    error[asked] = torch.linalg.inv(precision[asked][:, asked]).diagonal().sqrt() * bias[asked]
+    free = asked & torch.tensor([_holds(there, name, e) for name, e in zip(every, error.tolist(), strict=True)])
     spread = torch.linalg.inv(precision[free][:, free])
     taken_up = spread @ precision[free][:, ~free] * (2 * prior[~free])
-    error[free] = (spread.diagonal() + (taken_up**2).sum(dim=1)).sqrt()
-    return dict(zip(numbers, error.tolist(), strict=True))
+    error[free] = (spread.diagonal() + (taken_up**2).sum(dim=1)).sqrt() * bias[free]
+    found = dict(zip(every, error.tolist(), strict=True))
+    return {name: found.get(name, math.inf) for name in numbers}
+
+
+def _floor_px(level: Level) -> float:
+    if level.truncated:
+        return TRUNCATED_FLOOR_PX
+    return FLOOR_PX if scanned_arc(view_angles(level.geometry)) is None else ARC_FLOOR_PX
 
 
 def _away(model: Model, acquisition: Acquisition, start: Acquisition) -> Tensor:

@@ -24,7 +24,6 @@ from xrmflow.calibration.alignment import (
     Estimate,
     Look,
     binnings,
-    checked,
     too_short,
     unusable,
     words,
@@ -35,6 +34,7 @@ from xrmflow.calibration.joint import make_model, smallest
 from xrmflow.calibration.pose import NUMBERS as POSE
 from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.scan import check_projections
 
 # How many turns on the coarser images and on the finest, and moves of the views in each.
 TURNS, LAST_TURNS, MOVES = 3, 2, 6
@@ -64,7 +64,7 @@ def sharpen(
     Raises:
         ValueError: projections of another shape than the acquisition.
     """
-    checked(projections, acquisition)
+    check_projections(projections.shape, acquisition)
     now, cost = acquisition, 0.0
     history: list[dict[str, float]] = []
     stages = _stages(acquisition)

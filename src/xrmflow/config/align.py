@@ -14,7 +14,7 @@ class AlignSection(Section):
         default="sweep",
         description="Find the centre and roll in the sharpest of trial slices (sweep). Then turn centre and roll to "
         "where the volume is sharpest while each view moves to where the volume shows it (sharpness), or fit them "
-        "together with tilt, slant, drift and jitter of the detector until the volume explains the images (joint): two "
+        "together with slant, skew, drift and jitter of the detector until the volume explains the images (joint): two "
         "independent ways, of which joint is more accurate and slower. Or keep the nominal geometry (none).",
     )
     centre_px: float | None = Field(
@@ -62,8 +62,8 @@ class AlignSection(Section):
     distances: bool = Field(
         default=True,
         description="With method joint: also fit the row of the midplane and the distance of source and detector, at "
-        "the recorded magnification, so that voxels keep their size. Only wide cones hold them; in others they stay as "
-        "recorded.",
+        "the recorded magnification, so that voxels keep their size. Cones hold the row, only wide ones the distance; "
+        "what is not held stays as recorded.",
     )
     jitter: bool = Field(
         default=True, description="With methods joint and sharpness: let each view be shifted by itself as well."

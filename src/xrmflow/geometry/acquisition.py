@@ -51,6 +51,8 @@ class Acquisition:
         roll_deg: in-plane rotation of the detector about its normal, degrees (u turns towards v).
         tilt_deg: rotation of the detector about its u axis, degrees.
         slant_deg: rotation of the detector about its v axis, degrees.
+        skew_deg: lean of the detector's columns off the perpendicular to its rows, degrees (v turns away from u): what
+            is left of tilt and slant where neither can be told, tilt * slant in radians.
         shift_u_px, shift_v_px: per-view displacement of the recorded image, pixels; empty means none.
         object_shift_mm: (x, y, z) by which the object is displaced in each view, mm; empty means it stands still.
         object_turn_deg: its turn about the origin as a rotation vector (x, y, z), degrees; likewise.
@@ -69,6 +71,7 @@ class Acquisition:
     roll_deg: float = 0.0
     tilt_deg: float = 0.0
     slant_deg: float = 0.0
+    skew_deg: float = 0.0
     shift_u_px: tuple[float, ...] = ()
     shift_v_px: tuple[float, ...] = ()
     object_shift_mm: Vectors = ()
@@ -193,6 +196,6 @@ def _check(a: Acquisition) -> None:
             raise ValueError(f"{name}: expected (x, y, z) for each of {a.views} views, got {len(vectors)} entries")
         if not np.isfinite(np.asarray(vectors, dtype=float)).all():
             raise ValueError(f"{name}: expected finite numbers, got some that are not")
-    for name in ("centre_px", "midplane_px", "roll_deg", "tilt_deg", "slant_deg"):
+    for name in ("centre_px", "midplane_px", "roll_deg", "tilt_deg", "slant_deg", "skew_deg"):
         if not np.isfinite(getattr(a, name)):
             raise ValueError(f"{name}: expected a finite number, got {getattr(a, name)}")

@@ -74,6 +74,7 @@ def scan_geometry(
     roll_deg: Tensor | float | None = None,
     tilt_deg: Tensor | float | None = None,
     slant_deg: Tensor | float | None = None,
+    skew_deg: Tensor | float | None = None,
     shifts_px: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
@@ -86,6 +87,7 @@ def scan_geometry(
         roll_deg: likewise.
         tilt_deg: likewise.
         slant_deg: likewise.
+        skew_deg: likewise.
         shifts_px: (view, 2) image shifts (u, v) replacing those of the record.
         dtype: of the vectors. Keep float64: differences of large distances matter at micrometre voxels.
         device: of the vectors.
@@ -106,6 +108,7 @@ def scan_geometry(
         roll=torch.deg2rad(parameter(roll_deg, acquisition.roll_deg)),
         tilt=torch.deg2rad(parameter(tilt_deg, acquisition.tilt_deg)),
         slant=torch.deg2rad(parameter(slant_deg, acquisition.slant_deg)),
+        skew=torch.deg2rad(parameter(skew_deg, acquisition.skew_deg)),
     )
     u, v = along_u * acquisition.pixel_mm, along_v * acquisition.pixel_mm
     shifts = torch.as_tensor(acquisition.shifts_px if shifts_px is None else shifts_px, dtype=dtype, device=device)
@@ -172,13 +175,16 @@ def _with_motion(still: ScanGeometry, acquisition: Acquisition) -> ScanGeometry:
     return moved(still, shift_mm=motion[:, :3], turn_deg=motion[:, 3:])
 
 
-def _detector_axes(u: Tensor, away: Tensor, *, roll: Tensor, tilt: Tensor, slant: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors along columns and rows after slant (about v), then tilt (about u), then roll (about the normal)."""
+def _detector_axes(
+    u: Tensor, away: Tensor, *, roll: Tensor, tilt: Tensor, slant: Tensor, skew: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors along columns and rows after slant (about v), tilt (about u), and skew and roll in the plane."""
     v = torch.zeros_like(u)
     v[:, 2] = 1.0
     u, away = torch.cos(slant) * u + torch.sin(slant) * away, torch.cos(slant) * away - torch.sin(slant) * u
     v = torch.cos(tilt) * v + torch.sin(tilt) * away
-    return torch.cos(roll) * u + torch.sin(roll) * v, torch.cos(roll) * v - torch.sin(roll) * u
+    lean = roll + skew
+    return torch.cos(roll) * u + torch.sin(roll) * v, torch.cos(lean) * v - torch.sin(lean) * u
 
 
 def check_projections(shape: Sequence[int], scan: Acquisition | ScanGeometry) -> None:
