@@ -36,10 +36,9 @@ def test_levels_end_where_the_longest_edge_is_short():
     assert levels((1, 65, 200)) == [(1, 65, 200), (1, 33, 100), (1, 17, 50)]
 
 
-def test_a_kept_volume_of_2048_voxels_a_side_has_less_than_200_files_and_a_passing_one_a_file_a_chunk():
+def test_a_volume_of_2048_voxels_a_side_has_less_than_200_files_whether_it_is_kept_or_passes():
     shape = (2048,) * 3
-    assert 100 < image(shape, NOISY).files < 200
-    assert store([(shape, NOISY)], "volume").files == 32**3 + 5
+    assert 100 < store([(shape, NOISY)], "volume").files < image(shape, NOISY).files < 200
 
 
 def test_stores_follow_size_splits_and_factor():

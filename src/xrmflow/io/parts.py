@@ -26,7 +26,7 @@ Kind = Literal["projections", "volume"]
 AXES: dict[Kind, int] = {"volume": 0, "projections": 1}
 NAMES: dict[Kind, str] = {"volume": "slices", "projections": "rows"}
 # What parts of one store have in common in their manifests.
-COMMON = ("kind", "quantity", "arrays", "record", "image", "sharded")
+COMMON = ("kind", "quantity", "arrays", "record", "image")
 TRACED = ("stage", "settings", "inputs", "lineage")
 
 

@@ -50,15 +50,13 @@ class StoreWriter:
 
     Args:
         folder: where.
-        kind: of store.
-        sharded: whether three-dimensional arrays get few files rather than one a chunk.
+        kind: of store; three-dimensional arrays of volumes get few files rather than one a chunk.
     """
 
-    def __init__(self, folder: Path, kind: Kind, *, sharded: bool = False) -> None:
+    def __init__(self, folder: Path, kind: Kind) -> None:
         self.folder = folder
         self._group = zarr.open_group(folder, mode="w", zarr_format=3)
         self._kind: Kind = kind
-        self._sharded = sharded
         self._arrays: dict[str, Any] = {}
         self._shard_bytes = 0
 
@@ -70,7 +68,8 @@ class StoreWriter:
     def add(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
         """Create an array and return it for writing. `name` is "data" for the main array."""
         chunks = tuple(min(c, max(s, 1)) for c, s in zip(CHUNKS[self._kind][-len(shape) :], shape, strict=True))
-        shards = self._shards(shape, chunks, np.dtype(dtype).itemsize) if self._sharded and len(shape) == 3 else None
+        few = self._kind == "volume" and len(shape) == 3
+        shards = self._shards(shape, chunks, np.dtype(dtype).itemsize) if few else None
         array = self._group.create_array(
             name,
             shape=shape,
@@ -213,16 +212,16 @@ def create_volume(
         grid: the grid of "data".
         calibrated: whether the voxel size is known.
         provenance: from `xrmflow.io.provenance.provenance`.
-        multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels, in few files;
-            False for what only the next stage reads.
+        multiscale: whether volumes of attenuation and labels become OME-NGFF images with coarser levels; False for what
+            only the next stage reads.
         part: the slices that are written; None for all. From parts `gather` makes the store.
         record: anything else JSON-ready that readers need.
     """
     described = {"shape": list(grid.shape), "voxel_mm": grid.voxel_mm, "centre_mm": list(grid.centre_mm)}
     full = {"grid": described, "calibrated": calibrated, **record}
     image = multiscale and quantity in PICTURES
-    described = _described(part, "volume", grid.shape, image=image, sharded=multiscale)
-    with _create(store_folder(path), "volume", quantity, full, provenance, sharded=multiscale, part=described) as store:
+    described = _described(part, "volume", grid.shape, image=image)
+    with _create(store_folder(path), "volume", quantity, full, provenance, part=described) as store:
         yield store
         if image and part is None:
             store.make_image(quantity, grid=grid, calibrated=calibrated)
@@ -252,21 +251,19 @@ def gathered(parts: Sequence[Path], path: Path | str) -> Iterator[tuple[dict[str
     made = first["provenance"] | {"finished": max(m["provenance"].get("finished", "") for m in manifests)}
     known: dict[str, str] = {}
     kind, quantity, traced = kind_of(first), first["quantity"], made | {"parts": len(parts)}
-    with _create(store_folder(path), kind, quantity, record, traced, sharded=first["sharded"], known=known) as store:
+    with _create(store_folder(path), kind, quantity, record, traced, known=known) as store:
         known.update(adopt(store, manifests))
         yield record, [manifest.get("share", {}) for manifest in manifests]
         if first["image"]:
             store.make_image(quantity, grid=_grid(record), calibrated=bool(record["calibrated"]))
 
 
-def _described(
-    part: Part | None, kind: Kind, shape: Sequence[int], *, image: bool = False, sharded: bool = False
-) -> dict[str, Any]:
+def _described(part: Part | None, kind: Kind, shape: Sequence[int], *, image: bool = False) -> dict[str, Any]:
     """What the manifest of a part says beside that of a store; nothing for a whole one."""
     if part is None:
         return {}
     part.check(kind, shape, CHUNKS[kind])
-    whole = {"image": image, "sharded": sharded, "shape": list(shape), "dtype": "float32"}
+    whole = {"image": image, "shape": list(shape), "dtype": "float32"}
     return {"part": [part.start, part.stop], **whole}
 
 
@@ -293,7 +290,6 @@ def _create(
     record: dict[str, Any],
     provenance: dict[str, Any],
     *,
-    sharded: bool = False,
     part: Mapping[str, Any] | None = None,
     known: Mapping[str, str] | None = None,
 ) -> Iterator[StoreWriter]:
@@ -304,7 +300,7 @@ def _create(
     with lock(folder):
         _sweep(folder)
         try:
-            store = StoreWriter(temporary, kind, sharded=sharded)
+            store = StoreWriter(temporary, kind)
             yield store
             store.flush()
             called = f"{PREFIX}{kind}" if part else kind

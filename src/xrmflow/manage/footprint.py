@@ -102,19 +102,19 @@ def scratch_bytes(stage: str, shape: Shape, *, memory_gb: float) -> float:
 
 
 def image(shape: Shape, kind: Kind, *, beside: int = 0) -> Footprint:
-    """A volume that people open: with coarser levels, in few files.
+    """A volume that people open: with coarser levels.
 
     Args:
         shape: (z, y, x).
         kind: of its numbers.
         beside: arrays of the same shape without levels.
     """
-    return store([(level, kind) for level in [shape] * beside + levels(shape)], "volume", sharded=True)
+    return store([(level, kind) for level in [shape] * beside + levels(shape)], "volume")
 
 
-def store(arrays: list[tuple[Shape, Kind]], kind: str, *, sharded: bool = False) -> Footprint:
-    """A store of several arrays."""
-    limit = piece_bytes(arrays[0][0], arrays[0][1].itemsize) if sharded else 0
+def store(arrays: list[tuple[Shape, Kind]], kind: str) -> Footprint:
+    """A store of several arrays; those of volumes are in few files."""
+    limit = piece_bytes(arrays[0][0], arrays[0][1].itemsize) if kind == "volume" else 0
     parts = [_array(shape, numbers, CHUNKS[kind], limit) for shape, numbers in arrays]
     files = FILES_OF_STORE + sum(part.files for part in parts)
     return Footprint(BYTES_OF_STORE + BYTES_OF_FILE * files + sum(part.bytes for part in parts), files)
