@@ -9,7 +9,7 @@ from ellipsoids import line_integrals
 
 from xrmflow.calibration.consistency import make_level
 from xrmflow.calibration.gauge import ray_displacement_px
-from xrmflow.calibration.sharpening import accelerated, sharpen
+from xrmflow.calibration.sharpening import _gone, _share, _stages, _Way, accelerated, sharpen
 from xrmflow.calibration.sharpness import NUMBERS, Coherence, sharper
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
@@ -96,6 +96,20 @@ def test_centre_and_roll_are_found_among_drift_and_jitter():
         assert one.interval is not None
         assert abs(one.value - getattr(truth, one.name)) < one.interval < widest
     assert displacement(fit.acquisition, truth) < 0.1 < 1.0 < displacement(start, truth)
+
+
+def test_of_two_ways_over_coarse_images_the_one_that_explains_more_is_gone_on_with():
+    """Wide enough for two coarser sizes of images: with moves along rows on the coarsest, and without."""
+    truth = misaligned(cols=128, pixel_mm=1.125 * VOXEL, centre_px=64.8, drift_px=2.0, jitter_px=0.7)
+    start = replace(truth, centre_px=63.5, roll_deg=0.0, shift_u_px=(), shift_v_px=())
+    data = line_integrals(truth, noise=0.002)
+    fit = sharpen(data, start)
+    assert [record["binning"] for record in fit.history] == [8, 8, 8, 4, 4, 2, 2]
+    assert fit.trusted, fit.message
+    assert fit.operations <= 15
+    shares = [_share(_gone(_Way(start), data, _stages(start)[:-1], roll=True, shifts=True, still=k)) for k in (0, 1)]
+    chosen = _gone(_Way(start), data, _stages(start)[:-1], roll=True, shifts=True, still=int(np.argmin(shares)))
+    assert fit.history[:5] == chosen.history
 
 
 def test_a_parallel_half_turn_keeps_its_geometry():

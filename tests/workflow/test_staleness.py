@@ -201,7 +201,7 @@ SETTINGS = [
     Case(
         "cupping.curve",
         CUPPING,
-        {"cupping": {"method": "curve", "curve": "wedge.csv"}},
+        {"cupping": {"method": "curve", "curve": "run/wedge.csv"}},
         act=append("run/wedge.csv", "thickness_mm,line_integral\n1,1\n2,1.9\n3,2.7\n4,3.4\n"),
     ),
     Case("cupping_protocol.scope without protocols", NOTHING, {"cupping_protocol": {"scope": "scan"}}),
@@ -266,7 +266,7 @@ CODE = [
     ("correction/rings.py", FLATFIELD),
     ("calibration/centre.py", ALIGN),
     ("calibration/homogeneity.py", CUPPING),
-    ("projectors/columns.py", CUPPING),
+    ("projectors/columns.py", ALIGN),
     ("reconstruction/grids.py", FDK),
     ("io/splits.py", N2I_TRAIN),
     ("networks/unet.py", N2I_SPLIT),
@@ -284,7 +284,7 @@ CODE_CASES = [
     Case(f"{file} edited", expected, code={file: UNUSED}, sample=file == "correction/rings.py")
     for file, expected in CODE
 ] + [
-    Case("a kernel's arithmetic", CUPPING, code={"projectors/columns.py": ("1.0", "1.25")}),
+    Case("a kernel's arithmetic", ALIGN, code={"projectors/columns.py": ("1.0", "1.25")}),
     Case("a number in a function", MORPHOMETRY, code={"morphometry/thickness.py": ("0.5", "0.75")}),
     Case(
         "comments and layout", NOTHING, code={"io/stores.py": COMMENT, "cli.py": COMMENT, "projectors/cpu.py": COMMENT}

@@ -7,12 +7,15 @@ Two things take turns, from images of about 20 columns to those of about 80:
    matching: Penczek et al., Ultramicroscopy 53, 1994), without what a motion of the object stands for. The volume
    follows the views, so this creeps; Anderson's acceleration (J. ACM 12, 1965) takes it there in a few moves.
 
+A bone hardly changes along its axis, so on the coarsest images moves along rows may run away, and without them finer
+images may not be within reach. Both ways are gone, and that whose volume explains more is gone on with.
+
 It shares with the joint fit how images are drawn, but neither its equations nor its priors, and centre and roll are
 judged by the reconstruction instead of by what it leaves unexplained. So the two check each other. Tilt and slant stay
 as they are.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -36,9 +39,9 @@ from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import check_projections
 
-# How many turns on the coarser images and on the finest, and moves of the views in each.
-TURNS, LAST_TURNS, MOVES = 3, 2, 6
-LEAST_COLS = 16
+# How many turns on images of a size (one more on the coarsest), and moves of the views in each.
+TURNS, MOVES = 2, 5
+LEAST_COLS, LEAST_ROWS = 16, 8
 LARGEST_MOVE = 2.0
 DRIFT_KNOTS = 7
 
@@ -65,25 +68,67 @@ def sharpen(
         ValueError: projections of another shape than the acquisition.
     """
     check_projections(projections.shape, acquisition)
-    now, cost = acquisition, 0.0
-    history: list[dict[str, float]] = []
-    stages = _stages(acquisition)
-    level = None
-    for binning, turns in track(stages, total=len(stages), label="sharpen"):
+    *coarse, finest = _stages(acquisition)
+    ways = [_Way(acquisition)]
+    if coarse:
+        stills = (0, 1) if shifts and len(coarse) > 1 else (0,)
+        tried = track(stills, total=len(stills), label="sharpen coarse images")
+        ways = [_gone(ways[0], projections, coarse, roll=roll, shifts=shifts, still=still) for still in tried]
+    cost = sum(way.cost + 2 * PASSES * way.level.cost for way in ways if way.level)
+    (stage,) = track([finest], total=1, label="sharpen")
+    best = replace(min(ways, key=_share), cost=cost)
+    way = _gone(best, projections, [stage], roll=roll, shifts=shifts)
+    assert way.level is not None
+    judge = Coherence(way.level)
+    last = sharper(judge, way.now, roll=roll)
+    cost = way.cost + (last.operations + 1 + 4 * PASSES) * way.level.cost
+    return _judged(judge, acquisition, last, last.applied(way.now), way.history, cost)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How far the views have been turned and moved.
+
+    Attributes:
+        now: the geometry.
+        cost: of it, in reconstructions of the whole scan.
+        history: what each turn reached.
+        level: the images last looked at.
+    """
+
+    now: Acquisition
+    cost: float = 0.0
+    history: tuple[dict[str, float], ...] = ()
+    level: Level | None = None
+
+
+def _gone(
+    way: _Way,
+    projections: Reader,
+    stages: list[tuple[int, int]],
+    *,
+    roll: bool,
+    shifts: bool,
+    still: int = 0,
+) -> _Way:
+    """The way after these stages, in the first `still` of which views are not moved along rows."""
+    now, cost, history, level = way.now, way.cost, list(way.history), way.level
+    for stage, (binning, turns) in enumerate(stages):
         plain = make_level(projections, now, binning=binning, reach_px=max(2.0, _highest(now) + 1.0))
         for _ in range(turns):
             level = fitting(plain, now)
             now, operations = sharpest(Coherence(level), now, roll=roll)
             if shifts:
-                now = matched(level, now, moves=MOVES)
+                now = matched(level, now, moves=MOVES, along_rows=stage >= still)
                 operations += 2 * PASSES * MOVES
             cost += operations * level.cost
             history.append({"binning": float(binning), **{n: float(getattr(now, n)) for n in NUMBERS}, "cost": cost})
-    assert level is not None
-    judge = Coherence(level)
-    last = sharper(judge, now, roll=roll)
-    cost += (last.operations + 1 + 4 * PASSES) * level.cost
-    return _judged(judge, acquisition, last, last.applied(now), history, cost)
+    return _Way(now, cost, tuple(history), level)
+
+
+def _share(way: _Way) -> float:
+    """Of the images, what their reconstruction does not show."""
+    return Look(way.level, way.now).share if way.level else 1.0
 
 
 def sharpest(judge: Coherence, acquisition: Acquisition, *, roll: bool) -> tuple[Acquisition, int]:
@@ -98,13 +143,13 @@ def sharpest(judge: Coherence, acquisition: Acquisition, *, roll: bool) -> tuple
     return acquisition, sharp.operations + 3
 
 
-def matched(level: Level, acquisition: Acquisition, *, moves: int) -> Acquisition:
+def matched(level: Level, acquisition: Acquisition, *, moves: int, along_rows: bool = True) -> Acquisition:
     """The acquisition with the views of a level moved to where the volume of all of them shows them."""
     points: list[np.ndarray] = []
     steps: list[np.ndarray] = []
     for _ in range(moves):
         points.append(acquisition.shifts_px)
-        steps.append(_free(-Look(level, acquisition).shifts_px, acquisition, level))
+        steps.append(_free(-Look(level, acquisition).shifts_px, acquisition, level, along_rows=along_rows))
         shifts = accelerated(points, steps)
         acquisition = replace(acquisition, shift_u_px=tuple(shifts[:, 0]), shift_v_px=tuple(shifts[:, 1]))
     return acquisition
@@ -128,15 +173,16 @@ def accelerated(points: list[np.ndarray], steps: list[np.ndarray]) -> np.ndarray
 def _stages(acquisition: Acquisition) -> list[tuple[int, int]]:
     """Binning of the images and turns taken with them."""
     fine, _ = binnings(acquisition)
-    coarser = [(fine * k, TURNS) for k in (4, 2) if acquisition.cols >= fine * k * LEAST_COLS]
-    return [*coarser, (fine, LAST_TURNS)]
+    turns = {4 * fine: TURNS + 1, 2 * fine: TURNS}
+    coarser = [(binning, turns[binning]) for binning in turns if acquisition.cols >= binning * LEAST_COLS]
+    return [*coarser, (fine, TURNS)]
 
 
 def _highest(acquisition: Acquisition) -> float:
     return float(np.abs(acquisition.shifts_px[:, 1]).max())
 
 
-def _free(moves: np.ndarray, acquisition: Acquisition, level: Level) -> np.ndarray:
+def _free(moves: np.ndarray, acquisition: Acquisition, level: Level, *, along_rows: bool) -> np.ndarray:
     """Shifts (view, 2) of limited size, without what a motion of the object or the centre stands for."""
     limit = LARGEST_MOVE * level.binning
     left = np.clip(moves, -limit, limit)
@@ -144,7 +190,7 @@ def _free(moves: np.ndarray, acquisition: Acquisition, level: Level) -> np.ndarr
     for k, profiles in enumerate(absorbed):
         basis = np.linalg.qr(profiles)[0]
         left[:, k] -= basis @ (basis.T @ left[:, k])
-    return left if acquisition.rows >= 8 else left * [1.0, 0.0]
+    return left if acquisition.rows >= LEAST_ROWS and along_rows else left * [1.0, 0.0]
 
 
 def _judged(
@@ -152,7 +198,7 @@ def _judged(
     start: Acquisition,
     last: Sharpness,
     found: Acquisition,
-    history: list[dict[str, float]],
+    history: tuple[dict[str, float], ...],
     cost: float,
 ) -> AlignmentFit:
     level = judge.level
@@ -180,7 +226,7 @@ def _judged(
         trusted=not fault,
         message=f"{found_words}, but {fault}: geometry kept as it was" if fault else found_words,
         operations=cost,
-        history=tuple(history),
+        history=history,
     )
 
 
