@@ -236,6 +236,20 @@ def test_the_joint_fit_without_its_shifts_is_used_where_that_with_them_is_not(mo
     assert fit.acquisition.centre_px == pytest.approx(truth.centre_px, abs=0.1)
 
 
+def test_a_fit_without_shifts_is_as_uncertain_as_that_with_them_disagrees():
+    """In a parallel half turn a drift may stand for a wrong centre, and which of both it is nobody knows."""
+    truth = misaligned(beam="parallel", arc_deg=180.0, drift_px=1.0)
+    truth = replace(truth, tilt_deg=0.0, slant_deg=0.0)
+    start = replace(truth, centre_px=truth.centre_px - 0.3, roll_deg=0.0, shift_u_px=(), shift_v_px=())
+    data = line_integrals(truth, noise=0.002)
+    fit, alone = align(data, start), align(data, start, drift_knots=0, jitter=False)
+    assert "without drift and jitter, because with them" in fit.message
+    (centre, roll), (plain, plain_roll) = (one.estimates[:2] for one in (fit, alone))
+    assert centre.interval > plain.interval + 0.05
+    assert roll.interval > plain_roll.interval
+    assert abs(centre.value - truth.centre_px) < centre.interval
+
+
 def test_an_object_cut_off_by_the_detector_is_known_less_certainly():
     narrow = replace(make(), cols=24, centre_px=11.5)
     whole, cut = (make_level(line_integrals(one), one, binning=1) for one in (make(), narrow))

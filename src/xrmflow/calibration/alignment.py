@@ -175,10 +175,19 @@ def align(
     parts = plan(acquisition, numbers=plain, drift_knots=0, jitter=False)
     alone = _fitted(projections, acquisition, parts, untracked)
     operations = fit.operations + alone.operations
-    if not alone.trusted:
+    estimates = tuple(_less_certain(one, fit.estimates) for one in alone.estimates)
+    if not alone.trusted or _centre_is_uncertain(estimates):
         return replace(fit, operations=operations)
     message = f"{alone.message}; without drift and jitter, because with them: {fit.message}"
-    return replace(alone, operations=operations, message=message)
+    return replace(alone, estimates=estimates, operations=operations, message=message)
+
+
+def _less_certain(one: Estimate, others: tuple[Estimate, ...]) -> Estimate:
+    """By as much as another fit disagrees, which let views drift: whether they do is not known."""
+    (other,) = (other for other in others if other.name == one.name)
+    if one.interval is None or other.interval is None:
+        return one
+    return replace(one, interval=one.interval + abs(one.value - other.value))
 
 
 def _fitted(projections: Reader, acquisition: Acquisition, parts: list[_Part], track: Track) -> AlignmentFit:
@@ -421,10 +430,12 @@ def unusable(
         return f"slices are less sharp ({sharpness:.3f} of the coherence before)"
     if disagreement is not None and disagreement > LARGEST_DISAGREEMENT_PX:
         return f"slices are sharpest with images displaced by {disagreement:.2f} px"
-    for one in estimates:
-        if one.name == "centre_px" and (one.interval is None or one.interval > LARGEST_INTERVAL_PX):
-            return "the centre is too uncertain"
-    return ""
+    return "the centre is too uncertain" if _centre_is_uncertain(estimates) else ""
+
+
+def _centre_is_uncertain(estimates: tuple[Estimate, ...]) -> bool:
+    intervals = (one.interval for one in estimates if one.name == "centre_px")
+    return any(interval is None or interval > LARGEST_INTERVAL_PX for interval in intervals)
 
 
 def words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: Look, after: Look) -> str:
