@@ -23,7 +23,7 @@ from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.centre import CentreFit
 from xrmflow.calibration.consistency import PASSES, Level, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
-from xrmflow.calibration.joint import Step, loss, make_model, noise_variance, step
+from xrmflow.calibration.joint import BLOCKS, Step, loss, make_model, noise_variance, scattered, step
 from xrmflow.calibration.pose import NUMBERS
 from xrmflow.calibration.sharpness import Coherence, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
@@ -33,7 +33,6 @@ from xrmflow.reconstruction.weights import limited_arc_deg
 # The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
 COARSE_COLS, FINE_COLS = 20, 80
 VIEWS_A_COLUMN = 3.0
-BLOCKS = 12
 PLAIN = ("centre_px", "roll_deg")
 LOSS_OPERATIONS = 2 * PASSES
 # Steps on the finest images after the first: they converge slowly, but cost two fifths of it.
@@ -287,7 +286,8 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
         disagreement = math.hypot(centre, 0.5 * turn * found.rows)
     operations = sum(record["cost_in_reconstructions"] for record in history)
     operations += (2 * LOSS_OPERATIONS + sharp.operations + 1) * level.cost
-    scatter, quantile = _scatter(last, after.residual)
+    scatter = scattered(last.columns, last.held, after.residual).numpy()
+    quantile = float(student.ppf(0.975, min(BLOCKS, len(after.residual)) - 1))
     estimates = _estimates(last, start, found, scatter, quantile)
     sharpness = sharp.coherence / max(sharp_before, 1e-30)
     drift, jitter = _parts_of_shifts(last, found.shifts_px - start.shifts_px)
@@ -339,26 +339,6 @@ class Look:
         shift_u, shift_v = (vv * ru - uv * rv) / determinant, (uu * rv - uv * ru) / determinant
         self.shifts_px = torch.stack([shift_u, shift_v], dim=1).numpy()
         self.mismatch_px = _rms(self.shifts_px)
-
-
-def _scatter(last: Step, residual: Tensor) -> tuple[np.ndarray, float]:
-    """Covariance (n, n) of the parameters but jitter, from how differently blocks of views pull at them (sandwich
-    estimator), and how many standard deviations make a 95 % interval.
-    """
-    n = len(last.columns)
-    normal = (last.columns @ last.columns.T).double() + torch.diag(last.held)
-    inverse = torch.linalg.inv(normal) if n else normal
-    by_view = last.columns.reshape(n, len(residual), -1)
-    blocks = np.array_split(np.arange(len(residual)), min(BLOCKS, len(residual)))
-    pulls = torch.stack(
-        [
-            (by_view[:, block] * residual[block].flatten(1)).sum((1, 2)).double()
-            for block in map(torch.from_numpy, blocks)
-        ]
-    )
-    pulls = pulls - pulls.mean(dim=0)
-    scatter = inverse @ (pulls.T @ pulls) @ inverse * len(blocks) / max(1, len(blocks) - 1)
-    return scatter.numpy(), float(student.ppf(0.975, max(1, len(blocks) - 1)))
 
 
 def _estimates(

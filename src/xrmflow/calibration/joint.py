@@ -31,6 +31,8 @@ LARGEST_PX = {"drift": 5.0, "jitter": 2.0}
 # Smoothing makes neighbouring pixels of the residual say the same: this many count as one.
 CORRELATED = 8.0
 CG_STEPS = 4
+# Of views, whose pulls at parameters are compared.
+BLOCKS = 12
 # Data hold a number if they say more than this part of its prior.
 KNOWN = 0.5
 VIEWS_OF_PLACES = 48
@@ -176,7 +178,7 @@ def step(
         for k in found:
             matrix[k] = (level.banded(level.unexplained(changes[k])) * seen).flatten()
         operations += 2 * PASSES * len(found)
-    held, observable = _held(model, acquisition, matrix, noise, floors)
+    held, observable = _held(model, acquisition, matrix, residual, floors)
     free = torch.tensor([*observable, *[True] * (model.size - len(observable))])[:, None]
     changes.flatten(1).mul_(free)
     away = _away(model, acquisition, start)
@@ -223,23 +225,42 @@ def _holds(acquisition: Acquisition, name: str, error: float) -> bool:
 
 
 def _held(
-    model: Model, acquisition: Acquisition, matrix: Tensor, variance: float, floors: dict[str, float]
+    model: Model, acquisition: Acquisition, matrix: Tensor, residual: Tensor, floors: dict[str, float]
 ) -> tuple[Tensor, tuple[bool, ...]]:
     """What priors add to the diagonal of the normal matrix, and which numbers the data hold.
 
-    A number stays at its nominal value if the formal error, or that of displacements too small to be found, is no less
-    than half its prior's. (Left free under its prior, tilt takes up what FDK leaves: measured, 3 degrees off.)
+    A number stays at its nominal value if its error by the residual's variance, by its scatter between views, or by
+    displacements too small to be found, is no less than half its prior's. (Left free under its prior, tilt takes up
+    what FDK leaves: measured, 3 degrees off.)
     """
+    variance = noise_variance(residual)
     held = torch.from_numpy(variance / model.prior**2)
     if not model.size:
         return held, ()
     normal = (matrix @ matrix.T).double()
-    errors = torch.sqrt(torch.linalg.inv(normal + torch.diag(held)).diagonal() * variance)
+    formal = torch.linalg.inv(normal + torch.diag(held)).diagonal() * variance
+    errors = torch.maximum(formal, scattered(matrix, held, residual).diagonal()).sqrt()
     parts = zip(model.numbers, errors.tolist(), strict=False)
     known = [_holds(acquisition, name, max(error, floors[name])) for name, error in parts]
     for k, one in enumerate(known):
         held[k] = held[k] if one else 1e4 * float(normal.diagonal().max())
     return held, tuple(known)
+
+
+def scattered(columns: Tensor, held: Tensor, residual: Tensor) -> Tensor:
+    """Covariance (n, n) of parameters from how differently blocks of views pull at them (sandwich estimator).
+
+    Args:
+        columns: (n, view * row * col) what they change in the residual.
+        held: (n,) what priors add to the diagonal of the normal matrix.
+        residual: (view, row, col).
+    """
+    inverse = torch.linalg.inv((columns @ columns.T).double() + torch.diag(held)) if len(held) else held.diag()
+    by_view = columns.reshape(len(columns), len(residual), -1)
+    blocks = torch.tensor_split(torch.arange(len(residual)), min(BLOCKS, len(residual)))
+    pulls = torch.stack([(by_view[:, b] * residual[b].flatten(1)).sum((1, 2)).double() for b in blocks])
+    pulls = pulls - pulls.mean(dim=0)
+    return inverse @ (pulls.T @ pulls) @ inverse * len(blocks) / max(1, len(blocks) - 1)
 
 
 def smallest(level: Level, acquisition: Acquisition, numbers: tuple[str, ...]) -> dict[str, float]:

@@ -22,7 +22,6 @@ from scipy.stats import t as student
 
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.alignment import (
-    BLOCKS,
     AlignmentFit,
     Estimate,
     Look,
@@ -33,7 +32,7 @@ from xrmflow.calibration.alignment import (
 )
 from xrmflow.calibration.consistency import PASSES, Level, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
-from xrmflow.calibration.joint import make_model, smallest
+from xrmflow.calibration.joint import BLOCKS, make_model, smallest
 from xrmflow.calibration.pose import NUMBERS as POSE
 from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
-from torch.nn.functional import grid_sample
 
 from xrmflow.arrays import Track, untracked
 from xrmflow.geometry.acquisition import Acquisition
@@ -210,51 +209,9 @@ def _paths(
     for start in track(starts, label="projecting the object"):
         views = slice(start, min(start + size, recipe.views))
         fine = _subdivided(acquisition.with_views(views), n)
-        in_mineral = _line_integrals(mineral, fine, grid)
-        yield views, in_mineral, _in_tissue(bone, scan_geometry(fine)) - in_mineral
-
-
-def _line_integrals(volume: torch.Tensor, acquisition: Acquisition, grid: VolumeGrid) -> np.ndarray:
-    """Line integrals (view, row, col) of a volume; a rolled detector is read off an upright one by cubic interpolation.
-
-    Rays to upright detectors are traced several times faster, and sub-pixels are fine enough to interpolate between.
-    """
-    roll = np.deg2rad(acquisition.roll_deg)
-    if roll == 0:
-        return project(volume, scan_geometry(acquisition), grid).numpy()
-    upright, v, u = _upright(acquisition, roll)
-    image = project(volume, scan_geometry(upright), grid)[:, None]
-    # Positions from -1 at the first pixel's centre to 1 at the last one's.
-    places = np.stack([2 * u / (upright.cols - 1) - 1, 2 * v / (upright.rows - 1) - 1], axis=-1).astype(np.float32)
-    places = torch.from_numpy(places).expand(len(image), -1, -1, -1)
-    return grid_sample(image, places, mode="bicubic", padding_mode="border", align_corners=True)[:, 0].numpy()
-
-
-def _upright(acquisition: Acquisition, roll: float) -> tuple[Acquisition, np.ndarray, np.ndarray]:
-    """An upright detector that covers a rolled one, and the row and column in it of each pixel of the rolled one.
-
-    Its middle lies where the rolled detector's middle lies in each view, so the positions are the same in all views.
-    """
-    rows, cols = acquisition.rows, acquisition.cols
-    sine, cosine = np.sin(roll), np.cos(roll)
-    b, a = np.meshgrid(np.arange(rows) - (rows - 1) / 2, np.arange(cols) - (cols - 1) / 2, indexing="ij")
-    u, v = cosine * a - sine * b, sine * a + cosine * b
-    margin_u, margin_v = (int(np.ceil(abs(t).max() - (n - 1) / 2)) + 2 for t, n in ((u, cols), (v, rows)))
-    # Where the middle of the rolled detector lies from the axis' midpoint, along its own columns and rows.
-    own = np.array([(cols - 1) / 2 - acquisition.centre_px, (rows - 1) / 2 - acquisition.midplane_px])
-    own_u, own_v = (own - acquisition.shifts_px).T
-    centre_u, centre_v = cosine * own_u - sine * own_v, sine * own_u + cosine * own_v
-    upright = replace(
-        acquisition,
-        roll_deg=0.0,
-        rows=rows + 2 * margin_v,
-        cols=cols + 2 * margin_u,
-        centre_px=(cols - 1) / 2 + margin_u,
-        midplane_px=(rows - 1) / 2 + margin_v,
-        shift_u_px=tuple((-centre_u).tolist()),
-        shift_v_px=tuple((-centre_v).tolist()),
-    )
-    return upright, v + (upright.rows - 1) / 2, u + (upright.cols - 1) / 2
+        geometry = scan_geometry(fine)
+        in_mineral = project(mineral, geometry, grid).numpy()
+        yield views, in_mineral, _in_tissue(bone, geometry) - in_mineral
 
 
 def _seen(mineral_mm: np.ndarray, water_mm: np.ndarray, spectrum: DetectedSpectrum, recipe: ScanRecipe) -> np.ndarray:
