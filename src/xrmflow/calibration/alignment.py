@@ -175,7 +175,7 @@ def align(
     alone = _fitted(projections, acquisition, parts, untracked)
     operations = fit.operations + alone.operations
     estimates = tuple(_less_certain(one, fit.estimates) for one in alone.estimates)
-    if not alone.trusted or _centre_is_uncertain(estimates):
+    if not alone.trusted:
         return replace(fit, operations=operations)
     message = f"{alone.message}; without drift and jitter, because with them: {fit.message}"
     return replace(alone, estimates=estimates, operations=operations, message=message)
@@ -410,12 +410,10 @@ def unusable(
         return f"slices are less sharp ({sharpness:.3f} of the coherence before)"
     if disagreement is not None and disagreement > LARGEST_DISAGREEMENT_PX:
         return f"slices are sharpest with images displaced by {disagreement:.2f} px"
-    return "the centre is too uncertain" if _centre_is_uncertain(estimates) else ""
-
-
-def _centre_is_uncertain(estimates: tuple[Estimate, ...]) -> bool:
-    intervals = (one.interval for one in estimates if one.name == "centre_px")
-    return any(interval is None or interval > LARGEST_INTERVAL_PX for interval in intervals)
+    for one in estimates:
+        if one.name == "centre_px" and (one.interval is None or one.interval > LARGEST_INTERVAL_PX):
+            return "the centre is too uncertain"
+    return ""
 
 
 def words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: Look, after: Look) -> str:
