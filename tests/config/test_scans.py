@@ -47,6 +47,12 @@ def test_a_missing_role_means_measured_only(table):
         ("scan|source|side\nx|a.txrm|up\n", ":2: side: expected one of left, right, got 'up'"),
         ("scan|source|group\nx|a.txrm|a/b\n", ":2: group: expected letters, digits, spaces"),
         ("scan|source|protocol\nx|a.txrm|80 kV\n", ":2: protocol: expected letters, digits, _ and -"),
+        ("scan|source\nx|a.txrm\nX|b.h5\n", ":3: scan: expected ids that differ by more than capitals, got 'X' and"),
+        ("scan|source\nx  a.txrm\n", ":2: expected cells with tabs between them, got a single one: 'x  a.txrm'"),
+        ("scan;source\nx;a.txrm\n", "got scan;source (unknown 'scan;source'; without 'scan', 'source')"),
+        ("Scan|source|sex\nx|a.txrm|f\n", "(unknown 'Scan', 'sex'; without 'scan')"),
+        ("scan|source|role|role\nx|a.txrm\n", "(twice 'role')"),
+        ("scan|source|role\nx||test\n", ":2: source: expected the file or folder of scan x, got an empty cell"),
     ],
 )
 def test_faults_name_the_row(table, text, says):
@@ -74,3 +80,21 @@ def test_a_file_with_settings_of_a_scan_lies_beside_the_table_and_is_told_to_the
 
 def test_labels_that_say_nothing_are_no_columns(table):
     assert read_labels(table("scan|source|animal\nx|a.txrm|\n")) == {"x": {}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.usefixtures("table")
+def test_tables_as_spreadsheets_write_them(tmp_path, encoding, line_end):
+    """Umlauts, line ends of Windows, empty cells on the right and empty rows below."""
+    text = "scan\tsource\tgroup\t\t\nx\ta.txrm\tMäuse\t\t\n\t\t\t\t\n".replace("\n", line_end)
+    (tmp_path / "scans.tsv").write_bytes(text.encode(encoding))
+    scans = load_scans(tmp_path / "scans.tsv")
+    assert {name: scan.group for name, scan in scans.items()} == {"x": "Mäuse"}
+
+
+@pytest.mark.usefixtures("table")
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path):
+    (tmp_path / "scans.tsv").write_bytes("scan\tsource\tgroup\nx\ta.txrm\tMäuse\n".encode("cp1252"))
+    with pytest.raises(SettingsError, match=r"expected a table of text in UTF-8, got other bytes; save it as tab-sep"):
+        load_scans(tmp_path / "scans.tsv")

@@ -1,5 +1,6 @@
 """The table of scans: one row a scan, checked row by row."""
 
+import codecs
 import csv
 import re
 from dataclasses import dataclass, replace
@@ -64,10 +65,16 @@ def load_scans(path: Path | str) -> dict[str, Scan]:
     """
     path = Path(path)
     scans: dict[str, Scan] = {}
+    taken: dict[str, str] = {}
     for number, values in _rows(path):
         scan = _scan(values, path, number)
+        # Disks of some systems, and spreadsheets, take A and a for the same.
+        before = taken.setdefault(scan.scan.casefold(), scan.scan)
         if scan.scan in scans:
             raise SettingsError(f"{path}:{number}: scan: id {scan.scan!r} appears twice; ids must differ")
+        if before != scan.scan:
+            both = f"{scan.scan!r} and {before!r}"
+            raise SettingsError(f"{path}:{number}: scan: expected ids that differ by more than capitals, got {both}")
         scans[scan.scan] = scan
     if not scans:
         raise SettingsError(
@@ -89,13 +96,11 @@ def read_labels(path: Path | str) -> dict[str, dict[str, str]]:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of every row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot read the table of scans ({error})") from None
+    """Line number and cells by column of every row; empty cells at the end of a line, as spreadsheets add, are none."""
     lines = [
-        (n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")
+        (n, line.rstrip("\t"))
+        for n, line in enumerate(_text(path).splitlines(), start=1)
+        if line.strip() and not line.startswith("#")
     ]
     if not lines:
         raise SettingsError(
@@ -108,19 +113,38 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(n, _cells(header, cells, f"{path}:{n}")) for (n, _), cells in zip(lines[1:], rows[1:], strict=True)]
 
 
+def _text(path: Path) -> str:
+    """UTF-8, or UTF-16 with its mark: what Excel calls Unicode text."""
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the table of scans ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(
+            f"{path}: expected a table of text in UTF-8, got other bytes; save it as tab-separated text in UTF-8 "
+            "(in Excel: Unicode Text)"
+        ) from None
+
+
 def _cells(header: list[str], cells: list[str], place: str) -> dict[str, str]:
     if len(cells) > len(header):
         raise SettingsError(f"{place}: expected {len(header)} tab-separated cells, got {len(cells)}")
+    if len(cells) == 1:
+        raise SettingsError(f"{place}: expected cells with tabs between them, got a single one: {cells[0]!r}")
     return {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
 
 
 def _check_header(header: list[str], place: str) -> None:
     unknown = [name for name in header if name not in COLUMNS]
     missing = [name for name in ("scan", "source") if name not in header]
-    if unknown or missing or len(set(header)) != len(header):
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if unknown or missing or twice:
+        named = {"unknown": unknown, "without": missing, "twice": twice}
+        faults = "; ".join(f"{what} {', '.join(map(repr, names))}" for what, names in named.items() if names)
         raise SettingsError(
             f"{place}: expected tab-separated columns out of {', '.join(COLUMNS)} (scan and source required), "
-            f"got {', '.join(header)}"
+            f"got {', '.join(header)} ({faults})"
         )
 
 
@@ -134,8 +158,10 @@ def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     if scan.role not in ROLES:
         raise SettingsError(f"{place}: role: expected one of {', '.join(ROLES)}, got {scan.role!r}")
     _check_labels(scan, place)
+    if not scan.source:
+        raise SettingsError(f"{place}: source: expected the file or folder of scan {scan.scan}, got an empty cell")
     source = path.parent / scan.source
-    if not scan.source or not source.exists():
+    if not source.exists():
         raise SettingsError(f"{place}: source: no such file {source} (paths begin at the table's folder)")
     truth = str(path.parent / scan.truth) if scan.truth else ""
     if truth and not Path(truth).is_dir():
