@@ -53,6 +53,12 @@ def test_an_empty_file_means_all_defaults(tmp_path):
         ("__use_yte__: true\n", 1, "unknown key '__use_yte__'"),
         ("inner: 3\n", 1, "inner"),
         ("inner:\n  names: a\n", 2, "inner.names: expected a list, such as [1, 2], got 'a'"),
+        ("inner:\n", 1, "inner: expected keys and their values, got nothing"),
+        ("count: true\n", 1, "count: expected a whole number, got true"),
+        ("on: true\n", 1, "unknown key 'on'; it belongs below inner:, indented"),
+        ("inner: {distance_mm: 4,5}\n", 1, "unknown key '5'; decimal numbers are written with a point"),
+        ("inner:\n\ton: true\n", 2, "indent with spaces, not with tabs"),
+        ('inner: {names: ["C:\\Users"]}\n', 1, "write paths with /, or in single quotes"),
     ],
 )
 def test_faults_name_file_line_and_key(tmp_path, text, line, says):

@@ -50,6 +50,12 @@ PLAIN = {
     "expected string": "expected text",
     "expected array": "expected a list, such as [1, 2]",
     "expected an object": "expected keys and their values",
+    "String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'": "expected letters, digits, _ and - (at most 64)",
+}
+# What to do about slips that YAML has its own words for.
+YAML_ADVICE = {
+    "found character '\\t'": "; indent with spaces, not with tabs",
+    "expected escape sequence": "; write paths with /, or in single quotes",
 }
 
 
@@ -139,10 +145,12 @@ def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
         node = yaml.compose(text, _Loader)
         value = {} if node is None else _construct(node, (), lines, path)
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise SettingsError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start}); save it so") from None
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise SettingsError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+        said = f"{error.problem or error.context}"
+        advice = next((text for start, text in YAML_ADVICE.items() if said.startswith(start)), "")
+        raise SettingsError(f"{path}:{line}: not valid YAML: {said}{advice}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SettingsError(f"{path}:{line}: not valid YAML: {error.reason} (#x{error.character:04x})") from None
@@ -211,11 +219,26 @@ def _explain(fault: Any, model: type[BaseModel], places: dict[Location, str]) ->
     known = next(where[:n] for n in range(len(where), -1, -1) if where[:n] in places)
     place = f"{places[known]}: {'.'.join(str(part) for part in where) or 'settings'}"
     if fault["type"] == "extra_forbidden":
-        hint = nearest(str(where[-1]), _valid_keys(model, where[:-1]))
-        return f"{place}: unknown key {str(where[-1])!r}; {hint}"
+        return f"{place}: unknown key {str(where[-1])!r}; {_hint(str(where[-1]), model, where[:-1])}"
     if fault["type"] == "missing":
         return f"{place}: required key is missing"
-    return f"{place}: {_expected(fault)}, got {fault['input']!r}"
+    said = _expected(fault)
+    return f"{place}: {said}" if ", got " in said else f"{place}: {said}, got {_shown(fault['input'])}"
+
+
+def _hint(key: str, model: type[BaseModel], at: Location) -> str:
+    """What to write instead of an unknown key: its section, where it is a key of one, else the nearest."""
+    sections = [name for name in _valid_keys(model, ()) if key in _valid_keys(model, (name,))] if not at else []
+    if sections:
+        return f"it belongs below {' or '.join(f'{name}:' for name in sections)}, indented"
+    if at and key.isdigit():
+        return "decimal numbers are written with a point"
+    return nearest(key, _valid_keys(model, at))
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in YAML."""
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _expected(fault: Any) -> str:
