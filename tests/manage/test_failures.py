@@ -58,6 +58,15 @@ def test_the_summary_names_scans_and_causes(job, tmp_path):
     assert line.split("\t")[:2] == ["mouse7", "fdk"]
 
 
+def test_networks_say_for_whom_they_wait(job):
+    ended = job("error: fdk: the disk is full\n")
+    early, late = failure(replace(ended, stage="flatfield")), failure(replace(ended, stage="segment"))
+    text = summary([early], waiting={"mouse7", "mouse8"}, finished=0, scans=2, learned=["mouse7"])
+    assert "wait for mouse7, from which they learn: mend what failed, or give it the role test" in text
+    for failures, learned in (([late], ["mouse7"]), ([early], ["mouse8"])):
+        assert "learn" not in summary(failures, waiting={"mouse7"}, finished=1, scans=2, learned=learned)
+
+
 def test_a_protocol_says_for_whom_it_waits(job):
     ended = job("error: fdk: the disk is full\n")
     early, late = failure(replace(ended, stage="flatfield")), failure(ended)

@@ -6,7 +6,7 @@ import pytest
 from xrmflow.errors import SettingsError
 from xrmflow.io.cfb import SIGNATURE
 from xrmflow.manage.jobs import planned_jobs
-from xrmflow.manage.plan import read_plan
+from xrmflow.manage.plan import read_plan, settings_file
 
 
 def test_iteration_takes_part_only_where_it_is_measured(plan):
@@ -177,3 +177,51 @@ def test_scans_of_a_protocol_have_one_degree(plan, tmp_path):
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(SettingsError, match=r"cupping\.degree: .* protocol p, got 2 \(a\), 3 \(b\)"):
         read_plan(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("measure", ["denoised", "superres"])
+def test_a_scan_of_which_nothing_would_be_measured_is_refused(plan, tmp_path, capsys, measure):
+    (tmp_path / "scans.tsv").write_text("scan\tsource\trole\nmouse\tmouse.txrm\ttest\n")
+    with pytest.raises(SystemExit):
+        plan(f"measure: [{measure}]\n")
+    assert f"measure: expected a volume that scan mouse can have, got {measure}" in capsys.readouterr().err
+    assert plan(f"measure: [volume, {measure}]\n").measured("mouse") == ["volume"]
+
+
+def test_trainings_wait_for_the_scans_they_read(plan, tmp_path):
+    rows = ("low\tmouse.txrm\ttest\thigh", "high\tmouse.txrm\treference\t", "mouse\tmouse.txrm\ttrain\t")
+    (tmp_path / "scans.tsv").write_text("\n".join(["scan\tsource\trole\tpair", *rows]) + "\n")
+    assert plan().learned == ["mouse", "low", "high"]
+    assert plan("measure: [volume]\n").learned == []
+
+
+def test_the_settings_file_is_all_that_snakemake_is_told(capsys):
+    assert settings_file({"settings": "a.yaml", "container": "x.sif"}) == "a.yaml"
+    assert settings_file({"settings": 5}) == "5"
+    with pytest.raises(SystemExit):
+        settings_file({"setings": "a.yaml"})
+    assert "--config: expected settings=FILE (or container=IMAGE), got setings=..." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("results: ''\n", "results: expected the name of a folder of its own"),
+        ("results: .\n", "got '.'"),
+        ("models: ~/models\n", "models: expected the name of a folder"),
+        ("measure: []\n", "measure: expected at least one volume, and each once, got none"),
+        ("measure: [volume, volume]\n", "each once, got volume, volume"),
+    ],
+)
+def test_what_a_run_cannot_be_told(plan, capsys, text, says):
+    with pytest.raises(SystemExit):
+        plan(text)
+    said = capsys.readouterr().err
+    assert f"config.yaml:1: {says}" in said if ": " in says else says in said
+    assert said.count("got ") == 1
+
+
+def test_a_folder_has_one_name_however_it_is_written(plan):
+    assert {
+        plan(f"results: {name}\n").settings.results for name in ("my results", "./my results/", "my results//")
+    } == {"my results"}

@@ -13,7 +13,7 @@ import xrmflow
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.lifecycle import Run
 from xrmflow.manage.parts import PHASES, Parts
-from xrmflow.manage.plan import load_plan
+from xrmflow.manage.plan import load_plan, settings_file
 from xrmflow.manage.sources import files_of, is_as_ingested, mask_of
 
 
@@ -25,7 +25,7 @@ def where_the_package_is():
     return f"PYTHONPATH={shlex.quote(str(source))}" if source.name == "src" else "PYTHONPATH="
 
 
-PLAN = load_plan(config.get("settings", "config/config.yaml"))
+PLAN = load_plan(settings_file(config))
 
 # A job left over from a run that was killed finishes its store within this time, or its successor says who holds it.
 LOCK_WAIT_S = 3600

@@ -1,8 +1,9 @@
 """The whole settings file: one section a stage, and what concerns the run."""
 
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from xrmflow.config.align import AlignSection
 from xrmflow.config.collect import CollectSection
@@ -27,12 +28,23 @@ from xrmflow.config.storage import StorageSection
 from xrmflow.config.validate import ValidateSection
 
 
+def _folder(name: str) -> str:
+    """The one way in which its path is written: names of results are compared as text."""
+    folder = PurePosixPath(name).as_posix()
+    if not name.strip() or folder == "." or name.startswith("~") or set(name) & set("{}"):
+        raise ValueError(f"expected the name of a folder of its own, written out (no ~, no braces), got {name!r}")
+    return folder
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
+
+
 class Settings(Section):
     """Everything a run can be told. Each stage sees only its own section."""
 
     scans: str = Field(default="scans.tsv", description="Table of scans, path from the folder of the settings file.")
-    results: str = Field(default="results", description="Folder for results, path from where snakemake is started.")
-    models: str = Field(
+    results: Folder = Field(default="results", description="Folder for results, path from where snakemake is started.")
+    models: Folder = Field(
         default="models", description="Folder for trained networks, path from where snakemake is started."
     )
     model: str = Field(
@@ -80,6 +92,13 @@ class Settings(Section):
     validate_: ValidateSection = Field(default=ValidateSection(), alias="validate")
     collect: CollectSection = CollectSection()
     report: ReportSection = ReportSection()
+
+    @field_validator("measure")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected at least one volume, and each once, got {', '.join(names) or 'none'}")
+        return names
 
     def section(self, stage: str) -> Section:
         """The section of a stage, by its name."""

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from xrmflow.manage.parts import stage_of
 TABLE = "failures.tsv"
 # Stages that the correction shared by a protocol waits for.
 BEFORE_PROTOCOL = {"ingest", "flatfield", "align", "cupping"}
+# Stages that the training of a network waits for.
+BEFORE_TRAINING = {*BEFORE_PROTOCOL, "cupping_protocol", "fdk", "n2i_split"}
 # How the cluster plugin and Snakemake say that a job ended: for a job whose own log ends without a cause.
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
 MEANING = {
@@ -64,6 +66,7 @@ def summary(
     finished: int,
     scans: int,
     protocols: Mapping[str, Sequence[str]] = {},
+    learned: Collection[str] = (),
 ) -> str:
     """A few lines for the end of a run.
 
@@ -73,6 +76,7 @@ def summary(
         finished: how many scans are done.
         scans: of the run.
         protocols: scans that share a beam-hardening correction, by protocol.
+        learned: scans that the networks of the run learn from.
     """
     lines = [f"{finished} of {scans} scans are finished; not: {', '.join(sorted(waiting)) or 'none'}"]
     for one in failures:
@@ -85,6 +89,11 @@ def summary(
                 f"  protocol {protocol} ({len(members)} scans) waits for the beam hardening of {', '.join(missing)}: "
                 "mend what failed, or empty their protocol in the table of scans to go on without them"
             )
+    if missing := sorted({one.scan for one in failures if one.scan in learned and one.stage in BEFORE_TRAINING}):
+        lines.append(
+            f"  networks, and the scans they are applied to, wait for {', '.join(missing)}, from which they learn: "
+            "mend what failed, or give it the role test and no pair in the table of scans to go on without it"
+        )
     return "\n".join([*lines, "The same command tries again what failed, and nothing else."])
 
 

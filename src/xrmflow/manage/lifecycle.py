@@ -81,6 +81,7 @@ class Run:
             finished=len(set(scans) - unfinished),
             scans=len(scans),
             protocols=self.plan.protocols,
+            learned=self.plan.learned,
         )
         print(said, file=sys.stderr)
         if tables:

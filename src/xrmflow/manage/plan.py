@@ -23,6 +23,8 @@ from xrmflow.manage.sizes import ScanSize, Sizes, superres_factor
 from xrmflow.manage.steps import Step
 
 LEVELS = ("final", "standard", "all")
+# What `snakemake --config` may say.
+GIVEN = ("settings", "container")
 # How many GPUs the profile lets the run hold, for its jobs to inherit.
 GPUS = "XRMFLOW_GPUS"
 # A scan that cannot be read: its own job will say why.
@@ -89,6 +91,12 @@ class Plan:
     def trains_sr(self) -> bool:
         """Whether this run trains a super-resolution network."""
         return bool("superres" in self.settings.measure and self.pairs and not self.settings.trained_sr)
+
+    @property
+    def learned(self) -> list[str]:
+        """Ids of the scans that the trainings of this run read."""
+        n2i = self.with_role("train", "train-only", "validation") * self.trains_n2i
+        return n2i + [*self.pairs, *self.pairs.values()] * self.trains_sr
 
     @property
     def has_n2i(self) -> bool:
@@ -283,6 +291,13 @@ class Plan:
                 raise SettingsError(f"cupping.curve: no such file {curve} (paths begin where snakemake is started)")
         for scan in self._imported:
             self._check_imported(self.scans[scan])
+        for scan in filter(self.is_measured, self.scans):
+            if not self.measured(scan):
+                raise SettingsError(
+                    f"measure: expected a volume that scan {scan} can have, got {', '.join(self.settings.measure)}: "
+                    "denoised takes a scan with role train, superres one with a pair (or weights trained earlier); add "
+                    "volume, or give a scan that role or pair"
+                )
         for protocol, scans in self.protocols.items():
             degrees = {scan: self.settings_of(scan).cupping.degree for scan in scans}
             if len(set(degrees.values())) > 1:
@@ -315,6 +330,15 @@ def read_plan(file: Path) -> Plan:
     scans = load_scans(table)
     files = {scan.scan: scan.settings for scan in scans.values() if scan.settings}
     return Plan(settings, scans, table, own=all_own_settings(run, files))
+
+
+def settings_file(config: Mapping[str, Any]) -> str:
+    """The settings file that `snakemake --config settings=FILE` names; anything else given there ends the run."""
+    unknown = [name for name in config if name not in GIVEN]
+    if unknown:
+        said = f"--config: expected settings=FILE (or container=IMAGE), got {unknown[0]}=..."
+        fault(SettingsError(f"{said}; all else is set in that file"))
+    return str(config.get("settings", "config/config.yaml"))
 
 
 def load_plan(settings: str) -> Plan:
