@@ -26,9 +26,9 @@ rule flatfield:
     message:
         "{wildcards.scan}: counts to line integrals"
     shell:
-        "xrmflow flatfield --raw {input.raw} --projections {output.projections} "
-        "--document {output.document} --views {output.views} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow flatfield --raw {input.raw:q} --projections {output.projections:q} "
+        "--document {output.document:q} --views {output.views:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule align:
@@ -53,9 +53,9 @@ rule align:
     message:
         "{wildcards.scan}: geometry from the scan itself"
     shell:
-        "xrmflow align --projections {input.projections} --geometry {output.geometry} "
-        "--sweep {output.sweep} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow align --projections {input.projections:q} --geometry {output.geometry:q} "
+        "--sweep {output.sweep:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule cupping:
@@ -83,9 +83,9 @@ rule cupping:
     message:
         "{wildcards.scan}: beam hardening from the scan itself"
     shell:
-        "xrmflow cupping --projections {input.projections} --geometry {input.geometry} --curve {input.curve:q} "
-        "--cupping {output.cupping} --slices {output.slices} --equations {output.equations} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow cupping --projections {input.projections:q} --geometry {input.geometry:q} --curve {input.curve:q} "
+        "--cupping {output.cupping:q} --slices {output.slices:q} --equations {output.equations:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule cupping_protocol:
@@ -109,5 +109,5 @@ rule cupping_protocol:
     message:
         "protocol {wildcards.protocol}: beam hardening from all of its scans"
     shell:
-        "xrmflow cupping_protocol --fits {input.fits} --equations {input.equations} --cupping {output.cupping} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow cupping_protocol --fits {input.fits:q} --equations {input.equations:q} --cupping {output.cupping:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

@@ -27,9 +27,9 @@ rule n2i_split:
     message:
         "{wildcards.scan}: reconstructing interleaved views"
     shell:
-        "xrmflow n2i_split --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {input.cupping} --volume {input.volume} --splits {output.splits} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow n2i_split --projections {input.projections:q} --geometry {input.geometry:q} "
+        "--cupping {input.cupping:q} --volume {input.volume:q} --splits {output.splits:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule n2i_train:
@@ -57,9 +57,9 @@ rule n2i_train:
         "training Noise2Inverse"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow n2i_train "
-        "--splits {input.splits} --validation {input.validation} --model {output.model} "
-        "--card {output.card} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--splits {input.splits:q} --validation {input.validation:q} --model {output.model:q} "
+        "--card {output.card:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule n2i_apply:
@@ -88,5 +88,5 @@ rule n2i_apply:
         "{wildcards.scan}: denoising"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow n2i_apply "
-        "--splits {input.splits} --model {input.model:q} --denoised {output.denoised} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--splits {input.splits:q} --model {input.model:q} --denoised {output.denoised:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

@@ -22,8 +22,8 @@ rule ingest:
     message:
         "{wildcards.scan}: reading {input.source}"
     shell:
-        "xrmflow ingest --source {input.source:q} --raw {output.raw} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow ingest --source {input.source:q} --raw {output.raw:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule import_volume:
@@ -48,5 +48,5 @@ rule import_volume:
     message:
         "{wildcards.scan}: reading {input.source}"
     shell:
-        "xrmflow import_volume --source {input.source:q} --volume {output.volume} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow import_volume --source {input.source:q} --volume {output.volume:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

@@ -24,8 +24,8 @@ rule segment:
     message:
         "{wildcards.scan}: segmenting {wildcards.volume}"
     shell:
-        "xrmflow segment --volume {input.volume} --bone {output.bone} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow segment --volume {input.volume:q} --bone {output.bone:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule morphometry:
@@ -58,6 +58,6 @@ rule morphometry:
     message:
         "{wildcards.scan}: measuring {wildcards.volume}"
     shell:
-        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --parts {input.parts} --table {output.table} "
-        "--slices {output.slices} --lacunae {output.lacunae} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow morphometry --volume {input.volume:q} --bone {input.bone:q} --parts {input.parts:q} "
+        "--table {output.table:q} --slices {output.slices:q} --lacunae {output.lacunae:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

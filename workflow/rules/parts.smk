@@ -23,8 +23,8 @@ rule flatfield_part:
     message:
         "{wildcards.scan}: counts to line integrals, rows {wildcards.part}"
     shell:
-        "xrmflow flatfield --raw {input.raw} --projections {output.part} "
-        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow flatfield --raw {input.raw:q} --projections {output.part:q} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule flatfield_gather:
@@ -52,9 +52,9 @@ rule flatfield_gather:
     message:
         "{wildcards.scan}: putting the projections together"
     shell:
-        "xrmflow flatfield --raw {input.raw} --parts {input.parts} --projections {output.projections} "
-        "--document {output.document} --views {output.views} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow flatfield --raw {input.raw:q} --parts {input.parts:q} --projections {output.projections:q} "
+        "--document {output.document:q} --views {output.views:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule fdk_part:
@@ -80,9 +80,9 @@ rule fdk_part:
     message:
         "{wildcards.scan}: reconstructing slices {wildcards.part}"
     shell:
-        "xrmflow fdk --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {input.cupping} --volume {output.part} --part {wildcards.part} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow fdk --projections {input.projections:q} --geometry {input.geometry:q} "
+        "--cupping {input.cupping:q} --volume {output.part:q} --part {wildcards.part} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule fdk_gather:
@@ -107,7 +107,7 @@ rule fdk_gather:
     message:
         "{wildcards.scan}: putting the reconstruction together"
     shell:
-        "xrmflow gather --parts {input.parts} --stores {output.volume} 2> {log}"
+        "xrmflow gather --parts {input.parts:q} --stores {output.volume:q} 2> {log:q}"
 
 
 rule n2i_split_part:
@@ -134,9 +134,9 @@ rule n2i_split_part:
     message:
         "{wildcards.scan}: reconstructing interleaved views, slices {wildcards.part}"
     shell:
-        "xrmflow n2i_split --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {input.cupping} --volume {input.volume} --splits {output.splits} "
-        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow n2i_split --projections {input.projections:q} --geometry {input.geometry:q} "
+        "--cupping {input.cupping:q} --volume {input.volume:q} --splits {output.splits:q} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule n2i_split_gather:
@@ -161,7 +161,7 @@ rule n2i_split_gather:
     message:
         "{wildcards.scan}: putting the splits together"
     shell:
-        "xrmflow gather --parts {input.parts} --stores {output.splits} 2> {log}"
+        "xrmflow gather --parts {input.parts:q} --stores {output.splits:q} 2> {log:q}"
 
 
 rule n2i_apply_part:
@@ -188,8 +188,8 @@ rule n2i_apply_part:
         "{wildcards.scan}: denoising slices {wildcards.part}"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow n2i_apply "
-        "--splits {input.splits} --model {input.model:q} --denoised {output.part} "
-        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--splits {input.splits:q} --model {input.model:q} --denoised {output.part:q} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule n2i_apply_gather:
@@ -214,7 +214,7 @@ rule n2i_apply_gather:
     message:
         "{wildcards.scan}: putting the denoised volume together"
     shell:
-        "xrmflow gather --parts {input.parts} --stores {output.denoised} 2> {log}"
+        "xrmflow gather --parts {input.parts:q} --stores {output.denoised:q} 2> {log:q}"
 
 
 rule sr_apply_part:
@@ -241,8 +241,8 @@ rule sr_apply_part:
         "{wildcards.scan}: super-resolving slices {wildcards.part}"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow sr_apply "
-        "--volume {input.volume} --model {input.model:q} --superres {output.part} "
-        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--volume {input.volume:q} --model {input.model:q} --superres {output.part:q} "
+        "--part {wildcards.part} --params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule sr_apply_gather:
@@ -267,7 +267,7 @@ rule sr_apply_gather:
     message:
         "{wildcards.scan}: putting the super-resolved volume together"
     shell:
-        "xrmflow gather --parts {input.parts} --stores {output.superres} 2> {log}"
+        "xrmflow gather --parts {input.parts:q} --stores {output.superres:q} 2> {log:q}"
 
 
 rule morphometry_part:
@@ -293,5 +293,5 @@ rule morphometry_part:
     message:
         "{wildcards.scan}: thickness of {wildcards.part}, {wildcards.volume}"
     shell:
-        "xrmflow morphometry --volume {input.volume} --bone {input.bone} --part {wildcards.part} "
-        "--thickness {output.thickness} --params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow morphometry --volume {input.volume:q} --bone {input.bone:q} --part {wildcards.part} "
+        "--thickness {output.thickness:q} --params {params.section:q} --lineage {params.lineage} 2> {log:q}"

@@ -26,9 +26,9 @@ rule fdk:
     message:
         "{wildcards.scan}: reconstructing"
     shell:
-        "xrmflow fdk --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {input.cupping} --volume {output.volume} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow fdk --projections {input.projections:q} --geometry {input.geometry:q} "
+        "--cupping {input.cupping:q} --volume {output.volume:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule iterative:
@@ -55,6 +55,6 @@ rule iterative:
     message:
         "{wildcards.scan}: reconstructing by iteration"
     shell:
-        "xrmflow iterative --projections {input.projections} --geometry {input.geometry} "
-        "--cupping {input.cupping} --volume {input.volume} --iterative {output.iterative} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow iterative --projections {input.projections:q} --geometry {input.geometry:q} "
+        "--cupping {input.cupping:q} --volume {input.volume:q} --iterative {output.iterative:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

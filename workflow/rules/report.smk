@@ -35,10 +35,11 @@ rule validate:
     message:
         "{wildcards.scan}: comparing with the simulated truth"
     shell:
-        "xrmflow validate --truth {input.truth:q} --geometry {input.geometry} --volume {input.volume} "
-        "--iterative {input.iterative} --denoised {input.denoised} --superres {input.superres} --bones {input.bones} "
-        "--morphometry {input.morphometry} --lacunae {input.lacunae} --validation {output.validation} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow validate --truth {input.truth:q} --geometry {input.geometry:q} --volume {input.volume:q} "
+        "--iterative {input.iterative:q} --denoised {input.denoised:q} --superres {input.superres:q} "
+        "--bones {input.bones:q} --morphometry {input.morphometry:q} --lacunae {input.lacunae:q} "
+        "--validation {output.validation:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule collect:
@@ -73,8 +74,9 @@ rule collect:
     message:
         "putting the bone numbers of all scans into one table"
     shell:
-        "xrmflow collect --tables {input.tables} --scans {input.scans:q} --table {output.table} --wide {output.wide} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow collect --tables {input.tables:q} --scans {input.scans:q} "
+        "--table {output.table:q} --wide {output.wide:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule report:
@@ -115,10 +117,10 @@ rule report:
     message:
         "{wildcards.scan}: writing the report"
     shell:
-        "xrmflow report --flatfield {input.flatfield} --views {input.views} --geometry {input.geometry} "
-        "--sweep {input.sweep} --cupping {input.cupping} --cupping-slices {input.cupping_slices} "
-        "--volumes {input.volumes} --bones {input.bones} --tables {input.tables} "
-        "--slice-tables {input.slice_tables} --lacuna-tables {input.lacuna_tables} "
-        "--models {input.models} --validation {input.validation} --own-settings {input.own_settings:q} "
-        "--report {output.report} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "xrmflow report --flatfield {input.flatfield:q} --views {input.views:q} --geometry {input.geometry:q} "
+        "--sweep {input.sweep:q} --cupping {input.cupping:q} --cupping-slices {input.cupping_slices:q} "
+        "--volumes {input.volumes:q} --bones {input.bones:q} --tables {input.tables:q} "
+        "--slice-tables {input.slice_tables:q} --lacuna-tables {input.lacuna_tables:q} "
+        "--models {input.models:q} --validation {input.validation:q} --own-settings {input.own_settings:q} "
+        "--report {output.report:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"

@@ -26,9 +26,9 @@ rule sr_train:
         "training super-resolution"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow sr_train "
-        "--low {input.low} --high {input.high} --model {output.model} "
-        "--card {output.card} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--low {input.low:q} --high {input.high:q} --model {output.model:q} "
+        "--card {output.card:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
 
 
 rule sr_apply:
@@ -57,5 +57,5 @@ rule sr_apply:
         "{wildcards.scan}: super-resolving"
     shell:
         "XRMFLOW_GPU={resources.gpu} xrmflow sr_apply "
-        "--volume {input.volume} --model {input.model:q} --superres {output.superres} "
-        "--params {params.section:q} --lineage {params.lineage} 2> {log}"
+        "--volume {input.volume:q} --model {input.model:q} --superres {output.superres:q} "
+        "--params {params.section:q} --lineage {params.lineage} 2> {log:q}"
