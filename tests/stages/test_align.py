@@ -4,6 +4,7 @@ import torch
 
 from xrmflow.calibration.motion import MotionFit
 from xrmflow.config.align import AlignSection
+from xrmflow.errors import SettingsError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.geometry.scan import scan_geometry
@@ -51,6 +52,14 @@ def test_a_known_centre_can_be_set(paths):
     document = read_document(paths["geometry"], kind="geometry")
     assert document["acquisition"]["centre_px"] == 25.0
     assert document["fit"]["method"] == "none"
+
+
+@pytest.mark.parametrize("centre_px", [-3.0, 5000.0])
+def test_a_centre_beside_the_detector_is_refused(paths, centre_px):
+    with pytest.raises(
+        SettingsError, match=rf"align\.centre_px: expected a column of the detector, 0 to 47, got {centre_px:g}"
+    ):
+        align.run(**paths, params=AlignSection(centre_px=centre_px))
 
 
 def test_the_joint_fit_is_recorded_with_its_intervals(paths):

@@ -10,6 +10,8 @@ from xrmflow.calibration.motion import MotionFit, fit_motion
 from xrmflow.calibration.pose import DETECTOR, NUMBERS
 from xrmflow.calibration.sharpening import sharpen
 from xrmflow.config.align import AlignSection
+from xrmflow.errors import SettingsError
+from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.io import log
 from xrmflow.io.archives import write_arrays
 from xrmflow.io.documents import write_document
@@ -24,7 +26,7 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
     scan = open_projections(projections, "line_integral")
     start = scan.acquisition
     if params.centre_px is not None:
-        start = replace(start, centre_px=params.centre_px)
+        start = _with_centre(start, params.centre_px)
     if params.method == "none":
         fit = nominal(start)
     else:
@@ -63,6 +65,15 @@ def run(*, projections: Path, geometry: Path, sweep: Path, params: AlignSection)
     if moved is not None:
         record["motion"] = moved.to_dict()
     write_document(geometry, kind="geometry", payload=record, provenance=traced)
+
+
+def _with_centre(acquisition: Acquisition, centre_px: float) -> Acquisition:
+    """The acquisition with the centre that the settings give."""
+    if not -0.5 <= centre_px <= acquisition.cols - 0.5:
+        raise SettingsError(
+            f"align.centre_px: expected a column of the detector, 0 to {acquisition.cols - 1}, got {centre_px:g}"
+        )
+    return replace(acquisition, centre_px=centre_px)
 
 
 def _say(fit: CentreFit | AlignmentFit | MotionFit) -> None:
