@@ -56,6 +56,31 @@ def test_a_folder_of_frames_is_one_scan(tmp_path):
     assert "scan-1: no angles in the file; set ingest.angles_first_deg" in said
 
 
+def test_folders_beside_the_scans_are_named_and_answers_are_not(scans, tmp_path):
+    (scans / "frames").mkdir()
+    said = init([scans], tmp_path / "study")
+    assert "left out: frames (a folder: give it by name" in said
+    assert "mouse 3.truth" not in said
+
+
+def test_networks_learn_first_from_scans_that_lack_nothing(tmp_path):
+    """A scan that waits for a decision would make all others wait."""
+    for name in ("a", "b", "c", "d", "e"):
+        reference = {} if name == "a" else {"reference": FRAMES[0]}
+        distances = {"pixel_size_um": 1.0, "source_to_axis_mm": 5.0, "detector_to_axis_mm": 9.0}
+        write_txrm(tmp_path / f"{name}.txrm", projections=FRAMES, angles_deg=ANGLES, **distances, **reference)
+    init([tmp_path], tmp_path)
+    roles = {name: scan.role for name, scan in load_scans(tmp_path / "scans.tsv").items()}
+    assert roles == {"a": "test", "b": "train", "c": "train", "d": "train", "e": "train"}
+
+
+def test_ids_differ_by_more_than_capitals(tmp_path):
+    for name in ("Tibia.h5", "tibia.h5"):
+        write_dataexchange(tmp_path / name, projections=FRAMES, angles_deg=ANGLES)
+    init([tmp_path], tmp_path)
+    assert list(load_scans(tmp_path / "scans.tsv")) == ["Tibia", "tibia_2"]
+
+
 def test_nothing_is_overwritten(scans, tmp_path):
     init([scans], tmp_path)
     before = (tmp_path / "config.yaml").read_text()
@@ -70,7 +95,7 @@ def test_what_is_not_a_scan_is_refused(scans, tmp_path):
     with pytest.raises(SettingsError, match="expected raw scans"):
         init([], tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RawFileError, match="no TIFF files"):
+    with pytest.raises(RawFileError, match=r"no TIFF files in .*empty; of another format name the file itself"):
         init([tmp_path / "empty"], tmp_path)
     assert not (tmp_path / "config.yaml").exists()
 

@@ -79,7 +79,9 @@ def _projection_files(path: Path, params: IngestSection, references: set[Path]) 
     if not pattern:
         files = [file for file in files if file not in references]
     if not files:
-        raise RawFileError(f"{path}: no TIFF files{f' that match {pattern}' if pattern else ''} in {folder}")
+        wanted = f" that match {pattern}" if pattern else ""
+        advice = "" if pattern else "; of another format name the file itself, of several scans each folder"
+        raise RawFileError(f"{path}: no TIFF files{wanted} in {folder}{advice}")
     return files
 
 

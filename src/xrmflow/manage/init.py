@@ -18,6 +18,8 @@ from xrmflow.manage.snakefile import command_line
 
 SETTINGS, TABLE = "config.yaml", "scans.tsv"
 MAX_ID = 64
+# What lies beside scans and is none: the answers of simulated ones, results of other runs.
+NO_SCANS = (".truth", ".zarr")
 # Noise2Inverse learns from so many scans unless the table is changed: more of the same protocol teach it little new.
 TRAINING_SCANS = 4
 
@@ -85,7 +87,9 @@ def table_text(scans: list[Found], folder: Path) -> str:
         "# settings: file with what is different for this scan alone, such as  align: {centre_px: 511.3}",
         "\t".join(COLUMNS),
     ]
-    training = [scan.scan for scan in scans if not scan.is_volume][:TRAINING_SCANS]
+    # Networks wait for every scan they learn from: first those that lack nothing.
+    raw = sorted((scan for scan in scans if not scan.is_volume), key=lambda scan: bool(scan.needs))
+    training = [scan.scan for scan in raw[:TRAINING_SCANS]]
     for scan in scans:
         truth = "" if scan.truth is None else _relative(scan.truth, folder)
         role = "train" if scan.scan in training else "test"
@@ -126,7 +130,15 @@ def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, .
                     skipped.append(f"{path.name} (a single view: a reference?)")
         except RawFileError as error:
             skipped.append(f"{path.name} ({str(error).removeprefix(f'{path}: ')})")
+    if found:
+        skipped += [f"{inside.name} (a folder: give it by name if it is or holds scans)" for inside in _folders(folder)]
     return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Folders in a folder that may hold scans."""
+    inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in inside if path.suffix not in NO_SCANS)
 
 
 def _examine(path: Path) -> tuple[str, ...]:
@@ -159,9 +171,9 @@ def _with_ids(found: list[tuple[Path, tuple[str, ...]]]) -> list[Found]:
     scans = []
     for path in unique:
         name, number = scan_id(path), 1
-        while (candidate := name if number == 1 else f"{name[: MAX_ID - 4]}_{number}") in taken:
+        while (candidate := name if number == 1 else f"{name[: MAX_ID - 4]}_{number}").casefold() in taken:
             number += 1
-        taken.add(candidate)
+        taken.add(candidate.casefold())
         truth = path.with_name(f"{path.stem}.truth")
         is_volume = bool(volume_kind(path))
         known = truth if truth.is_dir() and not is_volume else None
