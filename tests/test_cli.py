@@ -85,6 +85,7 @@ def test_unknown_command_suggests_the_nearest(capsys):
     ("fault", "status", "says"),
     [
         (UserError("pixel: expected 1"), 1, "error: clean: pixel: expected 1"),
+        (PermissionError(13, "Permission denied", "x.yaml"), 1, "error: clean: x.yaml: Permission denied"),
         (OSError(28, "No space left on device", "x.zarr"), 1, "error: clean: the disk is full (x.zarr)"),
         (MemoryError(), 1, "error: clean: out of memory"),
         (ZeroDivisionError("oops"), 70, "error: clean: ZeroDivisionError: oops"),
@@ -97,6 +98,22 @@ def test_the_last_line_is_the_cause_in_words(monkeypatch, capsys, tmp_path, faul
     monkeypatch.setattr(cli, "_call", fail)
     assert cli.main(["clean", str(tmp_path)]) == status
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith(says)
+
+
+@pytest.mark.parametrize(("name", "traceback"), [("init", False), ("fdk", True)])
+def test_a_file_that_may_not_be_used_is_one_line_of_a_tool(monkeypatch, capsys, caplog, name, traceback):
+    def fail(name, rest):
+        raise FileNotFoundError(2, "No such file or directory", "a/b.png")
+
+    monkeypatch.setattr(cli, "_call", fail)
+    assert cli.main([name]) == 1
+    assert capsys.readouterr().err == f"error: {name}: a/b.png: No such file or directory\n"
+    assert bool(caplog.records) == traceback
+
+
+def test_settings_asks_what_to_do(capsys):
+    assert cli.main(["settings"]) == 1
+    assert "give --check FILE or --explain" in capsys.readouterr().err
 
 
 INTERRUPTED = """

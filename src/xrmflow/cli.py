@@ -99,8 +99,11 @@ def _guarded(name: str, rest: list[str]) -> int:
                 file=sys.stderr,
             )
             return 1
-        logger.exception("unexpected fault")
-        print(f"error: {name}: {error}", file=sys.stderr)
+        # Of a tool, a file it may not use needs no traceback; the log of a stage keeps it.
+        if error.filename is None or name in stages():
+            logger.exception("unexpected fault")
+        named = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"error: {name}: {named}", file=sys.stderr)
         return 1
     except MemoryError:
         print(f"error: {name}: out of memory; lower memory_gb in the settings or give the job more", file=sys.stderr)

@@ -3,6 +3,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from xrmflow.errors import StoreError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.stores import create_volume
@@ -39,6 +40,11 @@ LEFTOVERS = [
     "a/.denoised.zarr.tmp-123",
     "a/splits/.1.zarr.old-9",
 ]
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(StoreError, match="no such folder; name the folder of the results"):
+        run(tmp_path / "reslts")
 
 
 def test_only_leftovers_of_stages_are_removed(results):

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from xrmflow.config.ingest import IngestSection
-from xrmflow.errors import RawFileError
+from xrmflow.errors import RawFileError, UserError
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.io.write_dataexchange import write_dataexchange
-from xrmflow.manage.preview import preview
+from xrmflow.manage.preview import preview, run
 from xrmflow.manage.quicklook import bin_frames, binned_acquisition, slices
 
 VIEWS, ROWS, COLS = 60, 6, 48
@@ -99,3 +99,8 @@ def test_a_single_view_is_refused(tmp_path):
     write_dataexchange(tmp_path / "a.h5", projections=disc_counts()[:1], angles_deg=np.zeros(1))
     with pytest.raises(RawFileError, match="expected a scan of several views"):
         preview(tmp_path / "a.h5", tmp_path / "a.png")
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    with pytest.raises(UserError, match=r"x\.foo: expected a name ending in \.png"):
+        run(tmp_path / "absent.h5", out=tmp_path / "x.foo")

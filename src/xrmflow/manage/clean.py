@@ -21,6 +21,8 @@ def run(results: Path) -> str:
     Args:
         results: the results folder of a run.
     """
+    if not results.is_dir():
+        raise StoreError(f"{results}: no such folder; name the folder of the results of a run")
     removed = sweep(results)
     return "\n".join([*(f"removed {folder}" for folder in removed), f"{len(removed)} leftovers removed"])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from xrmflow.calibration.centre import find_centre
 from xrmflow.config.ingest import IngestSection
-from xrmflow.errors import RawFileError
+from xrmflow.errors import RawFileError, UserError
 from xrmflow.io.log import track
 from xrmflow.io.sniff import open_raw
 from xrmflow.manage.inspect import ingest_settings
@@ -17,6 +17,7 @@ from xrmflow.manage.quicklook import Quicklook, quicklook, slices
 SLICE_HEIGHTS = (0.25, 0.5, 0.75)
 MONTAGE_STEPS = (-4, -2, -1, 0, 1, 2, 4)
 CLIP_PERCENT = (0.5, 99.8)
+PICTURES = (".png", ".jpg", ".tif", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def run(file: Path, *, out: Path | None = None, settings: Path | None = None) ->
         settings: settings file whose ingest section is applied.
     """
     out = out or Path(f"{file.stem}_preview.png")
+    if out.suffix.lower() not in PICTURES:
+        raise UserError(f"{out}: expected a name ending in {', '.join(PICTURES)}, got {out.suffix!r}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     shown = preview(file, out, ingest_settings(settings))
     binning = "x".join(map(str, shown.look.binning))
     views = f"{shown.look.acquisition.views} of {shown.look.views_recorded} views"

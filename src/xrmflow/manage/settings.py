@@ -9,6 +9,7 @@ from xrmflow.config.own import OWN
 from xrmflow.config.scans import COLUMNS, ROLES
 from xrmflow.config.section import Section
 from xrmflow.config.settings import Settings
+from xrmflow.errors import SettingsError
 from xrmflow.manage.plan import read_plan
 
 
@@ -20,8 +21,10 @@ def run(*, check: Path | None = None, explain: bool = False) -> str:
         explain: print every key with unit, default and meaning (the text of config/README.md).
     """
     if check:
-        return f"{check}: valid, {len(read_plan(check).scans)} scans"
-    return explanation().rstrip() if explain else "nothing asked for: give --check FILE or --explain"
+        return f"{check}: valid, {len(read_plan(check).scans)} scan(s)"
+    if not explain:
+        raise SettingsError("nothing asked for; give --check FILE or --explain")
+    return explanation().rstrip()
 
 
 def explanation() -> str:
