@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from xrmflow.manage.estimate import Estimate, core_seconds, estimate, expected_mb
+from xrmflow.manage.estimate import Estimate, estimate
 from xrmflow.manage.jobs import planned_jobs
+from xrmflow.manage.pieces import core_seconds, expected_mb
 from xrmflow.manage.plan import Plan, load_plan
 from xrmflow.manage.steps import Step
 from xrmflow.manage.usage import logged_mb

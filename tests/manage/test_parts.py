@@ -11,10 +11,11 @@ from xrmflow.config.morphometry import MorphometrySection
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
 from xrmflow.manage import parts, resources
-from xrmflow.manage.estimate import KnownSize, core_seconds, estimate
+from xrmflow.manage.estimate import estimate
 from xrmflow.manage.parts import MADE, PHASES, Parts, layers, stage_of
+from xrmflow.manage.pieces import core_seconds
 from xrmflow.manage.plan import Plan
-from xrmflow.manage.sizes import ScanSize, superres_factor
+from xrmflow.manage.sizes import KnownSize, ScanSize, superres_factor
 from xrmflow.manage.steps import Step
 from xrmflow.morphometry import structure
 

@@ -11,7 +11,7 @@ from xrmflow.config.settings import Settings
 from xrmflow.errors import UserError
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage import space
-from xrmflow.manage.estimate import kept_and_passing, scan_footprints
+from xrmflow.manage.disk import kept_and_passing, scan_footprints
 from xrmflow.manage.plan import Plan
 from xrmflow.manage.sizes import Sizes, superres_factor
 from xrmflow.manage.space import check_free_space

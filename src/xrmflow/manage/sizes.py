@@ -149,6 +149,17 @@ class Sizes:
         write_durably(self._file, text + "\n")
 
 
+class KnownSize(Sizes):
+    """The size of a scan that has been looked at already."""
+
+    def __init__(self, size: ScanSize) -> None:
+        self._size = size
+
+    def of(self, wanted: Iterable[tuple[Path, Settings]]) -> list[ScanSize | None]:
+        """The size, whatever the file."""
+        return [self._size for _ in wanted]
+
+
 def _read(file: Path) -> dict[str, ScanSize]:
     """What was kept; nothing where it is absent or damaged, because it can always be read anew."""
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from xrmflow.errors import UserError
 from xrmflow.io.scratch import SCRATCH
-from xrmflow.manage.estimate import kept_and_passing, scan_footprints, scratch, size_text
+from xrmflow.manage.disk import kept_and_passing, scan_footprints, scratch
+from xrmflow.manage.estimate import size_text
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.plan import Plan
 
