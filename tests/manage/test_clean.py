@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from xrmflow.errors import StoreError
 from xrmflow.geometry.grid import VolumeGrid
 from xrmflow.io.locks import lock
 from xrmflow.io.stores import create_volume
-from xrmflow.manage.clean import run, sweep
+from xrmflow.manage.clean import run, sweep, sweep_files
 
 
 @pytest.fixture
@@ -72,6 +73,25 @@ def test_a_store_being_written_is_left_alone(results):
     finally:
         done.set()
         holder.join()
+
+
+def test_files_that_nobody_can_be_writing_are_removed(tmp_path):
+    """Documents and tables have no lock: what a killed writer left is told by its age."""
+    left = [
+        ".morphometry.csv.tmp-1",
+        "a/.geometry.json.tmp-23",
+        "a/morphometry/..v.csv.sha256.tmp-4",
+        ".lineages/.0f.json.tmp-5",
+    ]
+    others = ["a/.mine.txt.tmp-1", "a/.geometry.json", "a/geometry.json.tmp-1", "a/b/c/.geometry.json.tmp-1"]
+    for name in (*left, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert sweep_files(tmp_path) == []
+    for name in (*left, *others):
+        os.utime(tmp_path / name, (0, 0))
+    assert {str(file.relative_to(tmp_path)) for file in sweep_files(tmp_path)} == set(left)
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(others)
 
 
 def test_the_command_says_what_it_did(results):

@@ -1,7 +1,8 @@
-"""Remove what earlier runs left behind: chunks of stores that are no longer complete, temporary folders."""
+"""Remove what earlier runs left behind: chunks of stores that are no longer complete, temporary folders and files."""
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 from xrmflow.errors import StoreError
@@ -13,17 +14,20 @@ NAMES = ("raw", "projections", "volume", "iterative", "denoised", "superres")
 STORES = (*(f"*/{name}.zarr" for name in NAMES), "*/*/*.zarr")
 FOLDERS = ("splits", "bone", "parts")
 TEMPORARY = re.compile(r"\.(?P<store>[^/]+\.zarr)\.(tmp|old)-\d+")
+# Of documents, tables, weights and reports, which have no lock: none is written for as long as this.
+TEMPORARY_FILE = re.compile(r"\..+\.(json|csv|tsv|npz|html|safetensors|sha256)\.tmp-\d+")
+WRITTEN_S = 3600
 
 
 def run(results: Path) -> str:
-    """Remove leftovers below a results folder: stores without a manifest, temporary folders. Complete stores stay.
+    """Remove leftovers of killed runs: stores without a manifest, temporary folders and files. Complete stores stay.
 
     Args:
-        results: the results folder of a run.
+        results: the results folder of a run, or its folder of models.
     """
     if not results.is_dir():
         raise StoreError(f"{results}: no such folder; name the folder of the results of a run")
-    removed = sweep(results)
+    removed = sweep(results) + sweep_files(results)
     return "\n".join([*(f"removed {folder}" for folder in removed), f"{len(removed)} leftovers removed"])
 
 
@@ -32,6 +36,12 @@ def sweep(results: Path) -> list[Path]:
     stores = [store for store in _stores(results) if not (store / MANIFEST).exists()]
     removed = [store for store in stores if _remove(store, store)]
     return removed + [folder for folder, store in _temporary(results) if _remove(folder, store)]
+
+
+def sweep_files(results: Path) -> list[Path]:
+    """Remove the temporary files below `results` or models that nobody can be writing; returns what was removed."""
+    found = {*results.glob(".*.tmp-*"), *results.glob("*/.*.tmp-*"), *results.glob("*/*/.*.tmp-*")}
+    return [file for file in sorted(found) if TEMPORARY_FILE.fullmatch(file.name) and _remove_file(file)]
 
 
 def forget_parts(results: Path) -> None:
@@ -72,3 +82,14 @@ def _remove(folder: Path, store: Path) -> bool:
             return True
     except (StoreError, OSError):
         return False
+
+
+def _remove_file(file: Path) -> bool:
+    """Remove a file unless it may still be written: it has no lock, and gets another name when it is whole."""
+    try:
+        abandoned = time.time() - file.stat().st_mtime > WRITTEN_S
+        if abandoned:
+            file.unlink()
+    except OSError:
+        return False
+    return abandoned

@@ -11,7 +11,7 @@ from typing import TextIO
 from xrmflow.errors import UserError
 from xrmflow.io import sums
 from xrmflow.manage import failures, records, runs
-from xrmflow.manage.clean import forget_parts, sweep
+from xrmflow.manage.clean import forget_parts, sweep, sweep_files
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.plan import Plan, fault
 
@@ -53,9 +53,8 @@ class Run:
 
     def end(self) -> None:
         """Remove stores that are not kept and what an earlier run said of failures, and say what there is now."""
-        runs.end(self.results)
+        self._tidy_up()
         forget_parts(self.results)
-        sweep(self.results)
         for name in (failures.TABLE, *PARTIAL):
             sums.forget(self.results / name)
         if said := self.what_there_is():
@@ -70,8 +69,7 @@ class Run:
             tables: tables of bone numbers that are up to date.
             run_log: text of the run's log.
         """
-        runs.end(self.results)
-        sweep(self.results)
+        self._tidy_up()
         found = [failures.failure(job, run_log) for job in failed]
         failures.write_table(self.results / failures.TABLE, found)
         scans = self.plan.scans
@@ -95,6 +93,13 @@ class Run:
             lines.append(f"report: ... {len(reports)} in all, one a scan")
         table = self.results / "morphometry.csv"
         return "\n".join([*lines, f"numbers of all scans: {table}"] if table.is_file() else lines)
+
+    def _tidy_up(self) -> None:
+        """Forget the jobs of this run, and remove what killed ones of any run have left."""
+        runs.end(self.results)
+        sweep(self.results)
+        for folder in (self.results, Path(self.plan.settings.models)):
+            sweep_files(folder)
 
     def _collect(self, tables: list[str]) -> None:
         """Run stage collect over the tables there are, under names that the workflow does not take for the whole."""
