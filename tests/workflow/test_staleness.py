@@ -422,6 +422,8 @@ DAMAGE = [
     Case("deleted weights", N2I_TRAIN, act=remove("models/default/n2i.safetensors")),
     Case("a deleted volume that super-resolution learned from", {"n2i_apply": 1} | SR_TRAIN,
          act=remove("results/pair_low/denoised.zarr/manifest.json")),
+    Case("deleted splits that networks learned from", N2I_TRAIN | {"n2i_split": 1},
+         act=remove("results/pair_low/splits/0.zarr/manifest.json")),
     Case("a deleted report", REPORT, act=remove(f"{RESULT}/report.html"), sample=True),
     Case("a deleted table of the study", COLLECT, act=remove("results/morphometry_wide.csv")),
 ]  # fmt: skip

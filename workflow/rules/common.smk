@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 import xrmflow
 from xrmflow.manage.failures import Ended
+from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.lifecycle import Run
 from xrmflow.manage.parts import PHASES, Parts
 from xrmflow.manage.plan import load_plan, settings_file
@@ -238,8 +239,8 @@ def best_volume(scan):
 
 def durable_results():
     """Everything a finished run has, asked for by name, so that the same command mends whatever is missing."""
+    planned = {(job.stage, job.scan) for job in planned_jobs(PLAN)}
     wanted = [N2I_WEIGHTS, N2I_CARD] * PLAN.trains_n2i + [SR_WEIGHTS, SR_CARD] * PLAN.trains_sr
-    wanted += [path for scan in PLAN.pairs for path in best_volume(scan)] * PLAN.trains_sr
     for scan in PLAN.scans:
         wanted += expand(VOLUME, scan=scan)
         if PLAN.reconstructs(scan):
@@ -247,7 +248,8 @@ def durable_results():
             wanted += expand([CUPPING, CUPPING_SLICES, CUPPING_EQUATIONS], scan=scan)
             wanted += expand(PROJECTIONS, scan=scan) * PLAN.keeps("standard")
             wanted += expand(RAW, scan=scan) * PLAN.keeps("all")
-            wanted += expand(SPLITS, scan=scan) * (PLAN.is_measured(scan) and PLAN.has_n2i and PLAN.keeps("standard"))
+            wanted += expand(SPLITS, scan=scan) * (("n2i_split", scan) in planned and PLAN.keeps("standard"))
+            wanted += expand(DENOISED, scan=scan) * (("n2i_apply", scan) in planned)
         if PLAN.is_measured(scan):
             wanted += expand([STORE, BONE, TABLE, SLICES, LACUNAE], scan=scan, volume=PLAN.measured(scan))
             wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
