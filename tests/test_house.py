@@ -56,6 +56,13 @@ def test_every_rule_declares_log_benchmark_memory_and_two_params():
         assert re.findall(r"^ {8}(\w+)=", params.group(1), flags=re.MULTILINE) == ["section", "lineage"], name
 
 
+def test_every_command_quotes_its_paths():
+    """Folders of results and models may have spaces in their names, as those of raw scans."""
+    commands = re.findall(r"^ {4}shell:\n((?: {8}.*\n)+)", RULES, flags=re.MULTILINE)
+    assert len(commands) == len(re.findall(r"^rule ", RULES, flags=re.MULTILINE))
+    assert not re.findall(r"\{(?:input|output|log)[\w.]*\}", "".join(commands))
+
+
 def test_the_settings_page_is_up_to_date():
     from xrmflow.manage.settings import explanation
 
