@@ -32,6 +32,11 @@ class Project:
         settings.setdefault(section, {}).update(values)
         (self.root / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
 
+    def measure(self, *volumes: str) -> None:
+        """Set what is measured: without networks a run is shorter."""
+        settings = self.settings | {"measure": list(volumes)}
+        (self.root / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+
     def edit(self, module: str, old: str, new: str) -> None:
         """Replace text in a source file of the copy."""
         file = self.root / "src" / "xrmflow" / module

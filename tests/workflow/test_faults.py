@@ -87,6 +87,7 @@ def test_numbers_of_a_scan_that_must_be_measured_anew_are_not_in_the_partial_tab
 
 
 def test_a_deleted_chunk_is_refused_and_mended(project):
+    project.measure("volume")
     store = project.root / "run/results/bone/volume.zarr"
     chunk = next(file for file in (store / "data" / "c").rglob("*") if file.is_file())
     chunk.unlink()

@@ -15,9 +15,10 @@ import pytest
 
 HERE = Path(__file__).parent / "slurm"
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue")
+# Each look at the queue that finds no job ended puts off the next by ten seconds more; most jobs take seven.
 QUICK = [
-    "--seconds-between-status-checks=2",
-    "--slurm-init-seconds-before-status-checks=2",
+    "--seconds-between-status-checks=9",
+    "--slurm-init-seconds-before-status-checks=9",
     "--latency-wait=10",
     "--slurm-delete-logfiles-older-than=0",
     "--max-threads=2",
