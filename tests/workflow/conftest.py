@@ -8,8 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from xrmflow.io.write_dataexchange import write_dataexchange
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("src", "workflow", "profiles", "envs", "Snakefile")
@@ -130,4 +133,26 @@ def cut(project: Project) -> Project:
     done = project.make("run/results/bone/volume.zarr/manifest.json")
     assert done.returncode == 0, done.stdout
     assert "fdk_part" not in done.stdout
+    return project
+
+
+@pytest.fixture
+def tall(project: Project) -> Project:
+    """A scan of 72 rows, which reach into a second layer of chunks, and networks trained before; no results yet."""
+    run = project.root / "run"
+    along, across = np.linspace(-1, 1, 72)[:, None], np.linspace(-1, 1, 32)
+    seen = np.exp(-np.sqrt(np.clip(0.5 - across**2, 0, None)) * (1 + 0.3 * along))
+    rng = np.random.default_rng(0)
+    write_dataexchange(
+        run / "tall.h5",
+        projections=rng.poisson(20000 * seen, (48, 72, 32)).astype(np.uint16),
+        flats=rng.poisson(20000, (4, 72, 32)).astype(np.uint16),
+        angles_deg=np.linspace(0, 180, 48, endpoint=False),
+        pixel_size_um=10.0,
+    )
+    (run / "scans.tsv").write_text("scan\tsource\ntall\ttall.h5\n")
+    (run / "models/default").rename(run / "trained")
+    shutil.rmtree(run / "results")
+    trained = {f"trained_{network}": f"run/trained/{network}.safetensors" for network in ("n2i", "sr")}
+    (run / "config.yaml").write_text(yaml.safe_dump(project.settings | {"measure": ["superres"]} | trained))
     return project

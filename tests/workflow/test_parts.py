@@ -3,17 +3,12 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
 
-import numpy as np
-import pytest
 import yaml
-
-from xrmflow.io.write_dataexchange import write_dataexchange
 
 IN_PARTS = {"part_gb": 0.0011}
 VOLUME = "run/results/bone/volume.zarr/manifest.json"
@@ -42,26 +37,6 @@ def test_parts_change_neither_bits_nor_what_is_stale_and_lose_no_more_than_one(c
     assert "cupping.degree: 2 -> 3 (cupping" in said
 
 
-@pytest.fixture
-def tall(project):
-    """A scan of 72 rows, which reach into a second layer of chunks, and a network trained before."""
-    along, across = np.linspace(-1, 1, 72)[:, None], np.linspace(-1, 1, 32)
-    seen = np.exp(-np.sqrt(np.clip(0.5 - across**2, 0, None)) * (1 + 0.3 * along))
-    rng = np.random.default_rng(0)
-    write_dataexchange(
-        project.root / "run/tall.h5",
-        projections=rng.poisson(20000 * seen, (48, 72, 32)).astype(np.uint16),
-        flats=rng.poisson(20000, (4, 72, 32)).astype(np.uint16),
-        angles_deg=np.linspace(0, 180, 48, endpoint=False),
-        pixel_size_um=10.0,
-    )
-    (project.root / "run/scans.tsv").write_text("scan\tsource\ntall\ttall.h5\n")
-    shutil.copytree(project.root / "run/models/default", project.root / "run/trained")
-    settings = project.settings | {"measure": ["superres"], "trained_sr": "run/trained/sr.safetensors"}
-    (project.root / "run/config.yaml").write_text(yaml.safe_dump(settings))
-    return project
-
-
 def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
     target = "run/{}/tall/morphometry/superres.csv"
     whole = tall.make(target.format("results"))
@@ -74,11 +49,11 @@ def test_a_chain_of_parts_has_the_bits_of_one_of_whole_stores(tall):
     alone = ("ingest", "align", "cupping", "segment", "morphometry")
     assert ran == dict.fromkeys(alone, 1) | {"morphometry_part": 2} | {
         f"{stage}_{kind}": number if kind == "part" else 1
-        for stage, number in (("flatfield", 2), ("fdk", 2), ("sr_apply", 3))
+        for stage, number in (("flatfield", 2), ("fdk", 2), ("n2i_split", 2), ("n2i_apply", 2), ("sr_apply", 3))
         for kind in ("part", "gather")
     }
     one, other = (tall.root / f"run/{results}/tall" for results in ("results", "cut"))
-    for store in ("projections", "volume", "superres"):
+    for store in ("projections", "volume", *(f"splits/{k}" for k in range(4)), "denoised", "superres"):
         assert (one / f"{store}.zarr/chunks.txt").read_text() == (other / f"{store}.zarr/chunks.txt").read_text(), store
     for file in ("flatfield_views.npz", "morphometry/superres.csv", "morphometry/superres_slices.csv"):
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
