@@ -1,5 +1,6 @@
 import pytest
 
+from xrmflow.manage import records, runs, space
 from xrmflow.manage.lifecycle import Run
 from xrmflow.manage.plan import read_plan
 
@@ -40,3 +41,17 @@ def test_of_many_reports_only_some_are_named(run):
 def test_a_run_that_measures_nothing_says_nothing(run, capsys):
     run().end()
     assert capsys.readouterr().err == ""
+
+
+def test_scans_that_have_their_last_result_ask_for_no_space(run, tmp_path, monkeypatch):
+    """A report; of a scan that is only reconstructed, for networks to learn from, its volume."""
+    asked = []
+    monkeypatch.setattr(space, "check_free_space", lambda *_, unfinished, cores: asked.extend(unfinished))
+    of = run(0, 1)
+    monkeypatch.setattr(of.plan, "is_measured", lambda scan: scan not in ("mouse2", "mouse3"))
+    (tmp_path / "results/mouse2/volume.zarr").mkdir(parents=True)
+    (tmp_path / "results/mouse4/volume.zarr").mkdir(parents=True)
+    for module, name in ((runs, "begin"), (records, "keep")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    of.begin()
+    assert asked == ["mouse3", "mouse4", "mouse5", "mouse6"]

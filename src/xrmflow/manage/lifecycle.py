@@ -113,5 +113,6 @@ class Run:
     def _check_free_space(self, cores: int | None) -> None:
         from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
 
-        unfinished = [scan for scan in self.plan.scans if not (self.results / scan / "report.html").exists()]
+        last = {scan: "report.html" if self.plan.is_measured(scan) else "volume.zarr" for scan in self.plan.scans}
+        unfinished = [scan for scan, result in last.items() if not (self.results / scan / result).exists()]
         check_free_space(self.plan, self.results, unfinished=unfinished, cores=cores)
