@@ -17,7 +17,8 @@ import scipy.ndimage
 from calibration_bones import COLS, VOXEL_UM, Scanned, random_bone, reconstructed, scan_recipe, scanned
 
 from xrmflow.calibration.basis import load_slab
-from xrmflow.calibration.cupping import fit_cupping, segment_bone
+from xrmflow.calibration.bone import segment_bone
+from xrmflow.calibration.cupping import fit_cupping
 from xrmflow.calibration.protocol import ScanEquations, fit_protocol
 from xrmflow.metrics.labels import BONE
 from xrmflow.phantom.scan import OBJECT_FACTOR

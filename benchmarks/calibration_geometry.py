@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
 
-from xrmflow.calibration.alignment import AlignmentFit, align
+from xrmflow.calibration.alignment import align
+from xrmflow.calibration.alignment_fit import AlignmentFit
 from xrmflow.calibration.centre import find_centre
 from xrmflow.calibration.gauge import (
     absorbed_along_columns,

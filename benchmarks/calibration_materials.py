@@ -22,7 +22,8 @@ from calibration_bones import spread
 from scipy.ndimage import binary_erosion
 
 from xrmflow.calibration.basis import load_slab
-from xrmflow.calibration.cupping import fit_cupping, segment_bone
+from xrmflow.calibration.bone import segment_bone
+from xrmflow.calibration.cupping import fit_cupping
 from xrmflow.calibration.materials import bone_integrals, correct_two_materials, fit_two_materials
 from xrmflow.calibration.polynomial import linearise
 from xrmflow.geometry.acquisition import Acquisition

@@ -25,7 +25,8 @@ from calibration_bones import SPECTRA, random_bone, scan_recipe, scanned
 from calibration_cupping import shells_of
 
 from xrmflow.calibration.basis import Slab, load_slab
-from xrmflow.calibration.cupping import fit_cupping, segment_bone, unchanged
+from xrmflow.calibration.bone import segment_bone
+from xrmflow.calibration.cupping import fit_cupping, unchanged
 from xrmflow.calibration.fan import field_of_view
 from xrmflow.phantom.object import BoneRecipe
 from xrmflow.reconstruction.fdk import fdk

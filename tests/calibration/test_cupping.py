@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from xrmflow.calibration.basis import load_slab, pooled_geometry
-from xrmflow.calibration.cupping import bone_depth, fit_cupping, segment_bone, unchanged
+from xrmflow.calibration.bone import bone_depth, segment_bone
+from xrmflow.calibration.cupping import fit_cupping, unchanged
 from xrmflow.calibration.polynomial import linearise
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
@@ -235,4 +236,6 @@ def test_depth_counts_from_the_surface():
 def test_bad_degree_and_doing_nothing():
     with pytest.raises(ValueError, match="degree: expected at least 2, got 1"):
         fit_cupping(np.zeros((VIEWS, ROWS, COLS), np.float32), acquisition(), degree=1)
+    with pytest.raises(ValueError, match="smoothing_px: expected at least 0, got -1"):
+        fit_cupping(np.zeros((VIEWS, ROWS, COLS), np.float32), acquisition(), smoothing_px=-1)
     assert unchanged("why", degree=3).to_dict()["coefficients"] == [1.0, 0.0, 0.0]

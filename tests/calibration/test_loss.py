@@ -83,6 +83,13 @@ def test_noise_costs_little():
 def test_bad_arguments(slab):
     with pytest.raises(ValueError, match="bins: expected at least 2, got 1"):
         Homogeneity(*layers()[:2], bins=1)
+    depth, hardening, _ = layers()
+    with pytest.raises(ValueError, match=r"hardening: expected the shape of depth, \(4, 20, 20\), got \(3, 20, 20\)"):
+        Homogeneity(depth, hardening[1:])
+    with pytest.raises(ValueError, match="depth: expected voxels of bone 2 or more below its surface, got none"):
+        Homogeneity(np.minimum(depth, 1), hardening)
+    with pytest.raises(ValueError, match=r"volume: expected shape \(4, 20, 20\), got \(5, 20, 20\)"):
+        Homogeneity(depth, hardening)(torch.zeros(5, 20, 20))
     empty = load_slab(np.zeros((60, 4, 64), np.float32), example_acquisition(slab), degree=1, slices=4)
     with pytest.raises(ValueError, match="slab: expected bone"):
         Homogeneity.of(empty)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from xrmflow.calibration.cupping import bone_depth, fit_cupping
+from xrmflow.calibration.bone import bone_depth
+from xrmflow.calibration.cupping import fit_cupping
 from xrmflow.calibration.materials import bone_integrals, correct_two_materials, fit_two_materials
 from xrmflow.calibration.polynomial import linearise
 from xrmflow.geometry.acquisition import Acquisition
@@ -103,6 +104,11 @@ def test_arcs_and_scans_without_bone_are_refused():
     assert "views span" in fit_two_materials(scan()[0][arc], acquisition().with_views(arc)).message
     nothing = np.random.default_rng(0).normal(0, 0.01, (VIEWS, ROWS, COLS)).astype(np.float32)
     assert "nothing like bone" in fit_two_materials(nothing, acquisition()).message
+    broken, _ = scan()
+    broken[3, 4, 5] = np.nan
+    assert "no finite numbers" in fit_two_materials(broken, acquisition()).message
+    narrow = replace(acquisition(), cols=COLS - 24, centre_px=acquisition().centre_px - 12)
+    assert "bone goes on beyond the field of view" in fit_two_materials(scan()[0][:, :, 12:-12], narrow).message
     thin = replace(acquisition(), rows=1, midplane_px=0.0)
     assert "voxels of bone" in fit_two_materials(scan(0.1, 0.0)[0][:, 5:6], thin).message
 

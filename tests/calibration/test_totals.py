@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from xrmflow.calibration.basis import load_slab
-from xrmflow.calibration.cupping import fit_cupping, model_integrals, segment_bone
+from xrmflow.calibration.bone import segment_bone
+from xrmflow.calibration.cupping import fit_cupping, model_integrals
 from xrmflow.calibration.homogeneity import BLOCKS, SECTORS
 from xrmflow.calibration.protocol import ScanEquations, fit_protocol
 from xrmflow.calibration.totals import Totals, parallel_profiles

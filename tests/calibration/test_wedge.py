@@ -111,3 +111,13 @@ def test_a_scan_within_the_wedge_is_corrected_and_one_beyond_it_is_not():
     assert not beyond.trusted
     assert "those of the step wedge only to" in beyond.message
     assert set(beyond.coefficients[1:]) == {0.0}
+
+
+def test_a_wedge_does_not_correct_values_that_are_no_numbers():
+    wedge = Wedge(STEPS, transmitted(60, STEPS))
+    p, acquisition = scan(0.9 * wedge.line_integral[-1])
+    p[3, 1, 20] = np.nan
+    fit = fit_curve(p, acquisition, wedge)
+    assert not fit.applied
+    assert not fit.trusted
+    assert "no finite numbers" in fit.message

@@ -74,6 +74,19 @@ def test_the_joint_fit_is_recorded_with_its_intervals(paths):
     assert document["score"]["mismatch_px"] < 0.2
 
 
+def test_a_roll_that_is_not_to_be_fitted_is_not_fitted_jointly_either(paths, monkeypatch):
+    asked = []
+
+    def fit(projections, start, *, numbers, **_):
+        asked.append(numbers)
+
+    monkeypatch.setattr(align, "align", fit)
+    for roll in (True, False):
+        align.run(**paths, params=AlignSection(method="joint", roll=roll))
+    assert [("roll_deg" in numbers) for numbers in asked] == [True, False]
+    assert "centre_px" in asked[1]
+
+
 def test_the_sharpness_route_is_recorded(paths):
     align.run(**paths, params=AlignSection(method="sharpness", roll=False))
     document = read_document(paths["geometry"], kind="geometry")

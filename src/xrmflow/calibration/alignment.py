@@ -1,11 +1,11 @@
 """Joint calibration of the detector's pose and drift from the scan itself: `align`.
 
-Coarse to fine: centre, roll, tilt and slant first, then smooth drifts along columns and rows, then a shift of each
-view, by the Gauss-Newton steps of `xrmflow.calibration.joint` on images two to a few pixels coarse. Where the object
-stands is left alone (`xrmflow.calibration.gauge`). The sharpness of the reconstruction
-(`xrmflow.calibration.sharpness`), which the fit does not use, checks its centre and roll. A fit that is no better than
-the start, or that its check contradicts, is done again with centre and roll alone; if that is no better either, nothing
-is changed, and the fit says so.
+Coarse to fine, by the Gauss-Newton steps of `xrmflow.calibration.joint` on images that are binned by two or more:
+centre and roll first, then with them smooth drifts along columns and rows, then all numbers of the pose together with
+drifts and a shift of each view. Where the object stands is left alone (`xrmflow.calibration.gauge`). The sharpness of
+the reconstruction (`xrmflow.calibration.sharpness`), which the fit does not use, checks its centre and roll. A fit that
+is no better than the start, or that its check contradicts, is done again with centre and roll alone; if that is no
+better either, nothing is changed, and the fit says so.
 
 Start from a centre within a few pixels, such as that of `xrmflow.calibration.centre`.
 """
@@ -15,110 +15,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import t as student
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
+from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
 from xrmflow.calibration.centre import CentreFit
-from xrmflow.calibration.consistency import PASSES, Level, make_level
+from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import BLOCKS, Step, loss, make_model, noise_variance, scattered, step
 from xrmflow.calibration.pose import NUMBERS
-from xrmflow.calibration.sharpness import Coherence, fitting, sharper
+from xrmflow.calibration.sharpness import Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import check_projections, scan_geometry
-from xrmflow.reconstruction.weights import limited_arc_deg
+from xrmflow.geometry.scan import check_projections
 
-# The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
-COARSE_COLS, FINE_COLS = 20, 80
 VIEWS_A_COLUMN = 3.0
 PLAIN = ("centre_px", "roll_deg")
 LOSS_OPERATIONS = 2 * PASSES
 # Steps on the finest images after the first: they converge slowly, but cost two fifths of it.
 FINE_STEPS = 5
-LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
 # Jitter scatters more than the residual's variance says, and FDK's own shortcomings leave slow drifts, most along rows
 # (both measured on simulated bones).
 JITTER_INFLATION, SHIFT_FLOORS_PX = 3.0, (0.01, 0.08)
-LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX, LARGEST_UNCONFIRMED_PX = 1.0, 0.5, 0.3
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A parameter of the whole scan.
-
-    Attributes:
-        name: field of the acquisition.
-        value: fitted, or nominal where not observable.
-        interval: half width of the 95 % interval; None where not observable.
-        unit: px or deg.
-        observable: whether data hold it.
-    """
-
-    name: str
-    value: float
-    interval: float | None
-    unit: str
-    observable: bool
-
-
-@dataclass(frozen=True)
-class AlignmentFit:
-    """Result of `align`, and of the sharpness route.
-
-    Attributes:
-        route: "joint", or "sharpness" (`xrmflow.calibration.sharpening`).
-        acquisition: with the fitted numbers and per-view shifts, or as given when the fit is not trusted.
-        estimates: of the numbers, with 95 % intervals.
-        drift_px: (view, 2) smooth part of the fitted shifts along columns and rows, beyond those recorded.
-        jitter_px: (view, 2) the rest of them.
-        shift_interval_px: (view, 2) half widths of the 95 % bands of drift and jitter together; None if not estimated.
-        mismatch_px: rms over the views of the shift that would explain their residual best, before and after: the
-            alignment score.
-        inconsistent: share of the (band-passed) images that their reconstruction does not show, before and after.
-        sharpness: coherence of the reconstruction after, relative to before.
-        disagreement_px: by how much sharpness would move the outermost rows of the fitted images; None where blind.
-        trusted: whether the result may be used.
-        message: why, or why not.
-        operations: cost in reconstructions or reprojections of the whole scan.
-        history: what each step reached.
-    """
-
-    route: str
-    acquisition: Acquisition
-    estimates: tuple[Estimate, ...]
-    drift_px: np.ndarray
-    jitter_px: np.ndarray
-    shift_interval_px: np.ndarray | None
-    mismatch_px: tuple[float, float]
-    inconsistent: tuple[float, float]
-    sharpness: float
-    disagreement_px: float | None
-    trusted: bool
-    message: str
-    operations: float
-    history: tuple[dict[str, float], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without the acquisition."""
-        return {
-            "route": self.route,
-            "trusted": self.trusted,
-            "message": self.message,
-            "parameters": [vars(estimate) for estimate in self.estimates],
-            "drift_rms_px": _rms(self.drift_px),
-            "jitter_rms_px": _rms(self.jitter_px),
-            "shift_interval_px": None
-            if self.shift_interval_px is None
-            else self.shift_interval_px.mean(axis=0).tolist(),
-            "mismatch_px": {"before": self.mismatch_px[0], "after": self.mismatch_px[1]},
-            "inconsistent": {"before": self.inconsistent[0], "after": self.inconsistent[1]},
-            "sharpness": self.sharpness,
-            "disagreement_px": self.disagreement_px,
-            "cost_in_reconstructions": self.operations,
-            "history": list(self.history),
-        }
+# How far the centre may be moved while views drift and sharpness cannot confirm it.
+LARGEST_UNCONFIRMED_PX = 0.3
 
 
 @dataclass(frozen=True)
@@ -225,13 +145,6 @@ def mismatch_px(projections: Reader, acquisition: Acquisition) -> float:
     return Look(_level(projections, acquisition, part), acquisition).mismatch_px
 
 
-def binnings(acquisition: Acquisition) -> tuple[int, int]:
-    """Of the finest images that are used, and of the coarsest."""
-    fine = 2 ** max(1, round(math.log2(max(1.0, acquisition.cols / FINE_COLS))))
-    fine = fine if acquisition.cols >= 2 * COARSE_COLS else 1
-    return fine, 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
-
-
 def plan(acquisition: Acquisition, *, numbers: tuple[str, ...], drift_knots: int, jitter: bool) -> list[_Part]:
     """From few parameters on coarse images to all of them on finer ones."""
     fine, coarse = binnings(acquisition)
@@ -278,12 +191,7 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
     before, after = (Look(level, one) for one in (start, found))
     judge = Coherence(level)
     sharp_before, sharp = judge.of(start), sharper(judge, found)
-    shown = sharp.applied(found)
-    disagreement = None
-    if not sharp.blind:
-        centre = abs(shown.centre_px - found.centre_px)
-        turn = math.radians(abs(shown.roll_deg - found.roll_deg))
-        disagreement = math.hypot(centre, 0.5 * turn * found.rows)
+    disagreement = _disagreement_px(sharp, found)
     operations = sum(record["cost_in_reconstructions"] for record in history)
     operations += (2 * LOSS_OPERATIONS + sharp.operations + 1) * level.cost
     scatter = scattered(last.columns, last.held, after.residual).numpy()
@@ -316,29 +224,13 @@ def _judged(last: Step, start: Acquisition, found: Acquisition, history: list[di
     )
 
 
-class Look:
-    """What a geometry leaves unexplained.
-
-    Attributes:
-        residual: (view, row, col).
-        share: its norm over that of the images, band-passed alike.
-        shifts_px: (view, 2) shifts along columns and rows that would explain it best, each view by itself.
-        mismatch_px: their rms.
-    """
-
-    def __init__(self, level: Level, acquisition: Acquisition) -> None:
-        self.residual, images, seen = loss(level, acquisition)
-        banded = level.banded(images) * seen
-        self.share = float(self.residual.norm() / banded.norm().clamp(min=1e-30))
-        u, v = (level.banded(slope) * seen for slope in level.slopes(images))
-        uu, uv, vv = ((a * b).sum((1, 2)).double() for a, b in ((u, u), (u, v), (v, v)))
-        ru, rv = ((a * self.residual).sum((1, 2)).double() for a in (u, v))
-        floor = 1e-2 * (uu + vv).mean() + 1e-30
-        uu, vv = uu + floor, vv + floor
-        determinant = uu * vv - uv**2
-        shift_u, shift_v = (vv * ru - uv * rv) / determinant, (uu * rv - uv * ru) / determinant
-        self.shifts_px = torch.stack([shift_u, shift_v], dim=1).numpy()
-        self.mismatch_px = _rms(self.shifts_px)
+def _disagreement_px(sharp: Sharpness, found: Acquisition) -> float | None:
+    """By how much sharpness would move the outermost rows of the images; None where it tells nothing."""
+    if sharp.blind:
+        return None
+    shown = sharp.applied(found)
+    turn = math.radians(abs(shown.roll_deg - found.roll_deg))
+    return math.hypot(shown.centre_px - found.centre_px, 0.5 * turn * found.rows)
 
 
 def _estimates(
@@ -384,48 +276,3 @@ def _parts_of_shifts(last: Step, shifts: np.ndarray) -> tuple[np.ndarray, np.nda
     for k, profiles in enumerate((last.model.along_columns, last.model.along_rows)):
         drift[:, k] = profiles @ (profiles.T @ shifts[:, k]) / len(shifts)
     return drift, shifts - drift
-
-
-def too_short(acquisition: Acquisition) -> str:
-    """Why no fit to this scan may be used, however well it seems to explain the images; empty if it may."""
-    arc = limited_arc_deg(scan_geometry(acquisition))
-    return "" if arc is None else f"views span {arc:.0f} degrees, too little for a volume that explains its own images"
-
-
-def unusable(
-    before: Look,
-    after: Look,
-    sharpness: float,
-    disagreement: float | None,
-    estimates: tuple[Estimate, ...],
-) -> str:
-    """Why a fit may not be used; empty if it may."""
-    if after.share > before.share:
-        return (
-            f"the volume explains the images no better ({after.share:.3g} of them is left, {before.share:.3g} before)"
-        )
-    if after.share > LARGEST_SHARE:
-        return f"the volume hardly explains the images ({after.share:.2f} of them is left)"
-    if sharpness < LEAST_SHARPNESS:
-        return f"slices are less sharp ({sharpness:.3f} of the coherence before)"
-    if disagreement is not None and disagreement > LARGEST_DISAGREEMENT_PX:
-        return f"slices are sharpest with images displaced by {disagreement:.2f} px"
-    for one in estimates:
-        if one.name == "centre_px" and (one.interval is None or one.interval > LARGEST_INTERVAL_PX):
-            return "the centre is too uncertain"
-    return ""
-
-
-def words(estimates: tuple[Estimate, ...], drift: np.ndarray, jitter: np.ndarray, before: Look, after: Look) -> str:
-    """What a fit found, in a line."""
-    numbers = [
-        f"{name} {one.value:.3f} +- {one.interval:.3f} {one.unit}" if one.observable else f"{name} not observable"
-        for name, one in ((one.name.rpartition("_")[0].replace("_", " "), one) for one in estimates)
-    ]
-    shifts = [f"{name} {_rms(values):.2f} px rms" for name, values in (("drift", drift), ("jitter", jitter))]
-    rest = f"views displaced by {after.mismatch_px:.3f} px rms ({before.mismatch_px:.3f} before)"
-    return ", ".join([*numbers, *shifts, rest])
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt((values**2).sum(axis=1).mean()))

@@ -1,8 +1,7 @@
 """Basis volumes: the reconstruction of each power of the line integrals, on a slab of slices.
 
 FDK is linear, so a volume corrected with p' = sum c_i p^i is sum c_i FDK(p^i): each power is reconstructed once, and
-every
-trial of coefficients costs a sum of volumes.
+every trial of coefficients costs a sum of volumes.
 """
 
 from dataclasses import dataclass, replace
@@ -57,6 +56,10 @@ class Slab:
         columns = self.powers[0].mean(dim=1)
         ends = [columns[:, side].mean(dim=1).max() for side in (slice(EDGE_COLS), slice(-EDGE_COLS, None))]
         return bool(min(ends) > TRUNCATED_SHARE * columns.mean(dim=0).max())
+
+    def is_finite(self) -> bool:
+        """Whether all line integrals, and their powers, are numbers."""
+        return bool(torch.isfinite(self.powers).all())
 
     def halves(self) -> Tensor:
         """(2, z, y, x) reconstruction of p from the even and from the odd views."""

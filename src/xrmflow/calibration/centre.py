@@ -20,7 +20,9 @@ from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
 
-LEAST_GRADIENT_CONTRAST, LEAST_ORDER_CONTRAST = 0.01, 0.01
+# The least drop of the order of grey values, nats, three pixels off the centre (gradient energy is only used where it
+# drops by `centre_sweep.GRADIENT_CONTRAST`).
+LEAST_CONTRAST = 0.01
 LARGEST_UNCERTAINTY_PX = 0.5
 # What interpolation and sampling leave even without noise.
 FLOOR_PX = 0.02
@@ -253,12 +255,11 @@ def _line(sweep: FineSweep, *, roll: bool) -> _Line:
 def _judge(line: _Line, sweep: FineSweep, *, at_edge: bool, search: float, arc_deg: float | None) -> tuple[bool, str]:
     found = f"centre {line.centre_px:.2f} +- {line.uncertainty_px:.2f} px"
     contrast = float(np.median(sweep.contrasts))
-    least = LEAST_GRADIENT_CONTRAST if sweep.method == "gradient energy" else LEAST_ORDER_CONTRAST
     if arc_deg is not None:
         return False, f"{found} from an arc of {arc_deg:.0f} degrees, where sharpness misleads: nominal geometry kept"
     if at_edge:
         return False, f"{found} lies at the end of the search range of {search:g} px: nominal geometry kept"
-    if not contrast > least:
+    if not contrast > LEAST_CONTRAST:
         return False, f"{found}, but sharpness hardly depends on it (contrast {contrast:.4f}): nominal geometry kept"
     if line.uncertainty_px > LARGEST_UNCERTAINTY_PX:
         return False, f"{found} is too uncertain: nominal geometry kept"

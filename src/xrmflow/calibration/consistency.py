@@ -10,6 +10,7 @@ All of it is done on coarse pixels, of which each view says little that the othe
 columns, because low frequencies belong to beam hardening, scatter and truncation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,8 @@ SUPPORT_PX, SUPPORT_SHARE, SUPPORT_MARGIN = 1.0, 0.1, 2
 # Of the object: about as many points.
 POINTS = 300
 VIEWS_AT_ONCE = 16
+# The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide, if over COARSE_COLS.
+COARSE_COLS, FINE_COLS = 20, 80
 # An object is cut off where an edge of some of the views is brighter than this share of the brightest column of all.
 TRUNCATED_SHARE, TRUNCATED_QUANTILE = 0.1, 0.98
 UNIT = VolumeGrid((1, 1, 1), 1.0)
@@ -198,6 +201,14 @@ class Level:
         """Transpose of `banded`."""
         up, across = self.bands
         return up.T @ (images * self.weights.sqrt()) @ across
+
+
+def binnings(acquisition: Acquisition) -> tuple[int, int]:
+    """Detector pixels along the edge of a pixel of the finest images that a fit uses, and of the coarsest."""
+    if acquisition.cols < 2 * COARSE_COLS:
+        return 1, 1
+    fine = 2 ** max(1, round(math.log2(acquisition.cols / FINE_COLS)))
+    return fine, 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
 
 
 def make_level(

@@ -1,24 +1,19 @@
 """Beam hardening corrected without calibration measurements: bone is as dense inside as outside.
 
 The correction is p' = p + c_2 p^2 + ..., its slope at zero one, so that it leaves thin objects alone and maps line
-integrals onto
-those of the energy a thin object sees; it never renormalises a scan. With the basis volumes V_i = FDK(p^i) the
-corrected volume is
-V_1 + c_2 V_2 + ... Hardening darkens bone that only hardened rays reach. How much, up to a factor, is known without
-noise from
-the segmented bone itself: Z_i = FDK((A m)^i), m the bone mask at its mean value (with smoothed surroundings), A the
-projector.
-The coefficients are those for which the corrected grey value of bone does not follow Z:
+integrals onto those of the energy a thin object sees; it never renormalises a scan. With the basis volumes
+V_i = FDK(p^i) the corrected volume is V_1 + c_2 V_2 + ... Hardening darkens bone that only hardened rays reach. How
+much, up to a factor, is known without noise from the segmented bone itself: Z_i = FDK((A m)^i), m the bone mask at its
+mean value (with smoothed surroundings), A the projector. The coefficients are those for which the corrected grey value
+of bone does not follow Z:
 
     sum over bone voxels of (Z_j - <Z_j>_d) (V_1 + sum_i c_i V_i - <...>_d) = 0,   j = 2 ... degree
 
 with <.>_d the mean over bone voxels of the same depth d below the surface, so that partial volumes and the blur of
-edges cancel.
-It is an instrumental-variable estimate: noise in V_i, however strong, does not bias it, as it would bias a fit of V_1
-to
-V_2 or an entropy. Histogram entropy, scaled to the mean of bone, was tried first: with soft tissue around the bone it
-falls without end as c_2 grows, for bone then outshines whatever else there is; the entropy of the logarithm failed
-likewise.
+edges cancel. It is an instrumental-variable estimate: noise in V_i, however strong, does not bias it, as it would bias
+a fit of V_1 to V_2 or an entropy. Histogram entropy, scaled to the mean of bone, was tried first: with soft tissue
+around the bone it falls without end as c_2 grows, for bone then outshines whatever else there is; the entropy of the
+logarithm failed likewise.
 
 The statistical uncertainty is that of left-out parts (jackknife), clustered two ways: sectors of the specimen share
 its structure, blocks of slices share rings. Rings go all the way round: sectors alone understate them, by half in
@@ -41,15 +36,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 import torch
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from xrmflow.arrays import Reader
 from xrmflow.calibration.basis import Slab, load_slab
-from xrmflow.calibration.fan import field_of_view
-from xrmflow.calibration.homogeneity import MOST_DEPTH, SECTORS, System
+from xrmflow.calibration.bone import (
+    AIR_SHARE,
+    LEAST_DEPTH,
+    LEAST_VOXELS,
+    bone_depth,
+    goes_on_beyond,
+    sectors_of,
+    segment_bone,
+    smoothing_for,
+)
+from xrmflow.calibration.homogeneity import System
 from xrmflow.calibration.judgement import judge
 from xrmflow.calibration.totals import Totals
 from xrmflow.geometry.acquisition import Acquisition
@@ -58,16 +60,9 @@ from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
 from xrmflow.reconstruction.weights import limited_arc_deg
 
-# Voxels less deep than this below the surface of bone are not looked at.
-LEAST_DEPTH = 2
-# Bone is what is brighter than this share of the way from its surroundings to it.
-BONE_SHARE = 0.65
-LEAST_VOXELS = 3000
-# Bone is looked for in this share of the field of view, and goes on beyond it where this share of its rim is bone.
-SEGMENTED_SHARE, RIM_SHARE = 0.95, 0.02
-# Smoothing for the segmentation grows until noise is this fraction of the contrast of bone.
-NOISE_SHARE = 0.09
-SMOOTHINGS_PX = (1.0, 1.5, 2.0, 3.0)
+# Why scans are refused by fits of one material and of two, and by a wedge.
+NO_NUMBERS = "line integrals that are no finite numbers"
+GOES_ON = "bone goes on beyond the field of view, and hardens rays there too"
 
 
 @dataclass(frozen=True)
@@ -156,13 +151,16 @@ def fit_cupping(
         device: where slices are reconstructed.
 
     Raises:
-        ValueError: a degree below two.
+        ValueError: projections of another shape than the acquisition, a degree below two, no slices, a smoothing below
+            zero.
     """
     if degree < 2:
         raise ValueError(f"degree: expected at least 2, got {degree}")
+    if smoothing_px is not None and not smoothing_px >= 0:
+        raise ValueError(f"smoothing_px: expected at least 0, got {smoothing_px}")
     slab = load_slab(projections, acquisition, degree=degree, slices=slices, device=device)
-    if not torch.isfinite(slab.powers).all():
-        return unchanged("line integrals that are no finite numbers: data left unchanged", degree=degree)
+    if not slab.is_finite():
+        return unchanged(f"{NO_NUMBERS}: data left unchanged", degree=degree)
     arc_deg = limited_arc_deg(slab.geometry)
     if arc_deg is not None:
         text = f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing"
@@ -177,8 +175,7 @@ def fit_cupping(
     depth = bone_depth(bone)
     chosen = depth >= LEAST_DEPTH
     if slab.is_cut_off() and goes_on_beyond(bone):
-        text = "bone goes on beyond the field of view, and hardens rays there too: data left unchanged"
-        return unchanged(text, degree=degree, largest=slab.largest)
+        return unchanged(f"{GOES_ON}: data left unchanged", degree=degree, largest=slab.largest)
     if chosen.sum() < LEAST_VOXELS:
         text = f"only {chosen.sum()} voxels of bone are {LEAST_DEPTH} voxels below its surface: data left unchanged"
         return unchanged(text, degree=degree, largest=slab.largest)
@@ -188,83 +185,9 @@ def fit_cupping(
     return _conclude(system, Totals.of(slab, modelled), basis, chosen, shape, slab, smoothing)
 
 
-def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Bone by Otsu's threshold on the smoothed volume; of two kinds of bright material (enamel, dentine) the brighter.
-
-    Args:
-        volume: (z, y, x) attenuation.
-        smoothing_px: sigma, voxels.
-
-    Returns:
-        The mask and the smoothed volume, (z, y, x) each; None where bone is not clearly brighter than the rest.
-    """
-    smooth = _smooth(volume, smoothing_px)
-    inside = np.broadcast_to(field_of_view(volume.shape[2], SEGMENTED_SHARE), volume.shape)
-    values = smooth[inside]
-    limit = threshold_otsu(values[:: max(1, values.size // 500_000)])
-    bright, dark = values[values > limit], values[values <= limit]
-    if bright.size < 100 or not bright.mean() - dark.mean() > 4 * dark.std():
-        return None
-    core = np.asarray(scipy.ndimage.binary_erosion((smooth > limit) & inside, iterations=2), bool)
-    if core.sum() < 1000:
-        return (smooth > limit) & inside, smooth
-    split = _valley(smooth[core])
-    if split is not None:
-        return (smooth > split) & inside, smooth
-    # Otsu's threshold is low where there is much air. Small pores must not count as bone: they are many in its inner
-    # parts.
-    level = float(np.median(smooth[core]))
-    around = float(np.median(dark[dark > 0.05 * level])) if (dark > 0.05 * level).any() else 0.0
-    return (smooth > around + BONE_SHARE * (level - around)) & inside, smooth
-
-
-def _valley(values: np.ndarray) -> float | None:
-    """The deepest point between two distinct peaks of a histogram; None when there is one peak."""
-    counts, edges = np.histogram(values, bins=100, range=tuple(np.quantile(values, (0.005, 0.995))))
-    counts = scipy.ndimage.gaussian_filter1d(counts.astype(float), 2.0)
-    limit = threshold_otsu(values[:: max(1, values.size // 200_000)])
-    at = int(np.clip(np.searchsorted(edges, limit), 5, 95))
-    low, high = int(counts[:at].argmax()), at + int(counts[at:].argmax())
-    bottom = low + int(counts[low : high + 1].argmin())
-    peak = min(counts[low], counts[high])
-    return float(edges[bottom]) if counts[bottom] < 0.5 * peak and peak > 0.1 * counts.max() else None
-
-
-def _smooth(volume: np.ndarray, sigma_px: float) -> np.ndarray:
-    return scipy.ndimage.gaussian_filter(volume, sigma_px, mode="nearest") if sigma_px > 0 else volume
-
-
-def smoothing_for(slab: Slab) -> float:
-    """The least smoothing that brings noise (half the difference of two half scans) well below the contrast."""
-    even, odd = slab.halves().cpu().numpy()
-    inside = np.broadcast_to(field_of_view(slab.grid.shape[2], 0.95), even.shape)
-    for sigma in SMOOTHINGS_PX:
-        mean, rest = _smooth(0.5 * (even + odd), sigma)[inside], _smooth(0.5 * (even - odd), sigma)[inside]
-        limit = threshold_otsu(mean[:: max(1, mean.size // 200_000)])
-        contrast = mean[mean > limit].mean() - mean[mean <= limit].mean()
-        if rest.std() < NOISE_SHARE * contrast:
-            return sigma
-    return SMOOTHINGS_PX[-1]
-
-
-def bone_depth(bone: np.ndarray) -> np.ndarray:
-    """Distance of each bone voxel to the nearest voxel that is none, rounded, at most `MOST_DEPTH`; 0 outside."""
-    reach = MOST_DEPTH + 2
-    padded = np.pad(bone, ((reach, reach), (0, 0), (0, 0)), mode="edge")
-    distance = scipy.ndimage.distance_transform_edt(padded)
-    return np.minimum(np.round(np.asarray(distance)[reach:-reach]), MOST_DEPTH).astype(np.int64)
-
-
-def goes_on_beyond(bone: np.ndarray) -> bool:
-    """Whether bone (z, y, x) reaches the rim of what was segmented."""
-    size = bone.shape[2]
-    rim = field_of_view(size, SEGMENTED_SHARE) & ~field_of_view(size, SEGMENTED_SHARE - 4 / size)
-    return bool(bone[:, rim].mean() > RIM_SHARE)
-
-
 def object_model(bone: np.ndarray, surroundings: np.ndarray, level: float) -> np.ndarray:
     """(z, y, x) bone at one level, the smoothed volume around it, nothing where that is next to nothing."""
-    return np.where(bone, level, np.where(surroundings > 0.05 * level, surroundings, 0.0)).astype(np.float32)
+    return np.where(bone, level, np.where(surroundings > AIR_SHARE * level, surroundings, 0.0)).astype(np.float32)
 
 
 def model_integrals(volume: np.ndarray, bone: np.ndarray, surroundings: np.ndarray, slab: Slab) -> Tensor:
@@ -299,15 +222,6 @@ def instruments(modelled: Tensor, slab: Slab, *, degree: int) -> np.ndarray:
         (degree - 1, z, y, x).
     """
     return np.stack([fdk(modelled**i, slab.geometry, slab.grid).cpu().numpy() for i in range(2, degree + 1)])
-
-
-def sectors_of(bone: np.ndarray) -> np.ndarray:
-    """(y, x) number of the sector, seen from the centre of the bone, in which a voxel lies."""
-    rows, cols = np.indices(bone.shape[1:])
-    weight = bone.sum(axis=0)
-    y, x = np.average(rows, weights=weight), np.average(cols, weights=weight)
-    turn = np.arctan2(rows - y, cols - x) / (2 * np.pi) + 0.5
-    return np.minimum((turn * SECTORS).astype(int), SECTORS - 1)
 
 
 def _conclude(

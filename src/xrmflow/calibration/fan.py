@@ -3,8 +3,7 @@
 The place of a voxel in a sinogram and the interpolation there are computed once and serve all trials, so that fifty
 trial centres cost little more than one. A trial centre is a shift of the filtered sinogram, done in Fourier space
 (exact, so that no trial is blurred more than another); so are the shifts of single views. A slice off the midplane
-is taken for a fan of its own
-row: good enough to judge sharpness, not a reconstruction to measure in.
+is taken for a fan of its own row: good enough to judge sharpness, not a reconstruction to measure in.
 """
 
 import math
@@ -20,6 +19,9 @@ from xrmflow.geometry.scan import scan_geometry
 from xrmflow.projectors.threads import in_pieces
 from xrmflow.reconstruction.filters import ramp_spectrum
 from xrmflow.reconstruction.weights import cosine_weights, view_weights
+
+# Sharpness is judged within this share of the field of view, whose rim is often cut off or streaked.
+JUDGED_SHARE = 0.92
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,13 @@ def gradient_energy(images: np.ndarray) -> np.ndarray:
     """Mean squared gradient inside the field of view; (..., y, x) to (...). Large for single, steep edges."""
     along_x = 0.5 * (images[..., 1:-1, 2:] - images[..., 1:-1, :-2])
     along_y = 0.5 * (images[..., 2:, 1:-1] - images[..., :-2, 1:-1])
-    inside = field_of_view(images.shape[-1], 0.92)[1:-1, 1:-1]
+    inside = field_of_view(images.shape[-1], JUDGED_SHARE)[1:-1, 1:-1]
     return (along_x**2 + along_y**2)[..., inside].mean(axis=-1, dtype=np.float64)
 
 
 def grey_range(image: np.ndarray) -> tuple[float, float]:
     """The range of grey values inside the field of view of a slice (y, x), without the rarest, and a margin."""
-    low, high = np.quantile(image[field_of_view(image.shape[-1], 0.92)], (0.0005, 0.9995))
+    low, high = np.quantile(image[field_of_view(image.shape[-1], JUDGED_SHARE)], (0.0005, 0.9995))
     return float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))
 
 
@@ -169,7 +171,7 @@ def order(images: np.ndarray, limits: tuple[float, float], *, bins: int = 128) -
 
     Only values for the same `limits` (the range of the histogram) can be compared.
     """
-    inside = field_of_view(images.shape[-1], 0.92)
+    inside = field_of_view(images.shape[-1], JUDGED_SHARE)
     counts = np.stack([np.histogram(image[inside].clip(*limits), bins=bins, range=limits)[0] for image in images])
     share = counts / counts.sum(axis=1, keepdims=True)
     return np.sum(share * np.log(np.maximum(share, 1e-12)), axis=1)

@@ -230,8 +230,7 @@ def _held(
     """What priors add to the diagonal of the normal matrix, and which numbers the data hold.
 
     A number stays at its nominal value if its error by the residual's variance, by its scatter between views, or by
-    displacements too small to be found, is no less than half its prior's. (Left free under its prior, tilt takes up
-    what FDK leaves: measured, 3 degrees off.)
+    displacements too small to be found, is no less than half its prior's: left free it would take up what FDK leaves.
     """
     variance = noise_variance(residual)
     held = torch.from_numpy(variance / model.prior**2)

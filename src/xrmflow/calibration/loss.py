@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from xrmflow.calibration.basis import Slab
-from xrmflow.calibration.cupping import LEAST_DEPTH, bone_depth, instruments, model_integrals, segment_bone
+from xrmflow.calibration.bone import LEAST_DEPTH, bone_depth, segment_bone
+from xrmflow.calibration.cupping import instruments, model_integrals
 from xrmflow.calibration.homogeneity import MOST_DEPTH
 
 
@@ -28,6 +29,10 @@ class Homogeneity(nn.Module):
         depth: (z, y, x) int, voxels below the surface of bone, 0 outside.
         hardening: (z, y, x) Z, as `instruments` gives it.
         bins: of each depth.
+
+    Raises:
+        ValueError: fewer than two bins, arrays of different shapes, no bone as deep as `bone.LEAST_DEPTH`; and, when it
+            is called, a volume of another shape.
     """
 
     index: Tensor
@@ -37,7 +42,12 @@ class Homogeneity(nn.Module):
         super().__init__()
         if bins < 2:
             raise ValueError(f"bins: expected at least 2, got {bins}")
+        if hardening.shape != depth.shape:
+            raise ValueError(f"hardening: expected the shape of depth, {depth.shape}, got {hardening.shape}")
         chosen = np.flatnonzero(depth.ravel() >= LEAST_DEPTH)
+        if not chosen.size:
+            raise ValueError(f"depth: expected voxels of bone {LEAST_DEPTH} or more below its surface, got none")
+        self.shape = depth.shape
         layer, strength = depth.ravel()[chosen], hardening.ravel()[chosen]
         bin_of = np.zeros(chosen.size, dtype=np.int64)
         for d in np.unique(layer):
@@ -63,6 +73,8 @@ class Homogeneity(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """Loss of a volume (z, y, x); gradients flow to it."""
+        if tuple(volume.shape) != self.shape:
+            raise ValueError(f"volume: expected shape {self.shape}, got {tuple(volume.shape)}")
         values = volume.reshape(-1)[self.place].double()
         count = torch.bincount(self.index, minlength=(MOST_DEPTH + 1) * self.bins).double().reshape(-1, self.bins)
         total = torch.zeros_like(count).reshape(-1).index_add(0, self.index, values).reshape(count.shape)

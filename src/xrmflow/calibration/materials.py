@@ -27,16 +27,16 @@ from torch import Tensor
 
 from xrmflow.arrays import Reader
 from xrmflow.calibration.basis import Slab, load_slab
-from xrmflow.calibration.cupping import (
+from xrmflow.calibration.bone import (
     LEAST_DEPTH,
     LEAST_VOXELS,
     bone_depth,
-    extended_integrals,
-    object_model,
+    goes_on_beyond,
     sectors_of,
     segment_bone,
     smoothing_for,
 )
+from xrmflow.calibration.cupping import GOES_ON, NO_NUMBERS, extended_integrals, object_model
 from xrmflow.calibration.homogeneity import System
 from xrmflow.calibration.judgement import DENSITY_SIGNIFICANCE, LARGEST_EFFECT, LEAST_EFFECT, SIGNIFICANCE
 from xrmflow.geometry.acquisition import Acquisition
@@ -117,6 +117,8 @@ def fit_two_materials(
         device: where slices are reconstructed.
     """
     slab = load_slab(projections, acquisition, degree=1, slices=slices, device=device)
+    if not slab.is_finite():
+        return _refused(NO_NUMBERS)
     if (arc_deg := limited_arc_deg(slab.geometry)) is not None:
         return _refused(f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing")
     first = slab.basis()[0].cpu().numpy()
@@ -124,6 +126,8 @@ def fit_two_materials(
     if segmented is None:
         return _refused("nothing like bone stands out of the slices")
     bone, surroundings = segmented
+    if slab.is_cut_off() and goes_on_beyond(bone):
+        return _refused(GOES_ON)
     depth = bone_depth(bone)
     chosen = depth >= LEAST_DEPTH
     if chosen.sum() < LEAST_VOXELS:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration.consistency import PASSES, Level, band_pass, cropped, make_level, supported
+from xrmflow.calibration.consistency import PASSES, Level, band_pass, binnings, cropped, make_level, supported
 from xrmflow.calibration.gauge import free_profiles, ray_displacement_px
 from xrmflow.calibration.vertical import row_sums, vertical_motion_px
 from xrmflow.geometry.acquisition import Acquisition
@@ -32,8 +32,6 @@ from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.projectors.transform import project
 
 DIRECTIONS = ("shift_x", "shift_y", "shift_z", "turn_x", "turn_y", "turn_z")
-# The finest images are about FINE_COLS wide, binned by two at least; the coarsest half as wide.
-FINE_COLS, COARSE_COLS = 80, 20
 VIEWS_A_COLUMN, LEAST_VIEWS = 1.4, 90
 # Standard deviations of the priors of each profile: detector pixels seen at the axis, and degrees.
 PRIOR_PX, PRIOR_DEG = 5.0, 0.5
@@ -208,8 +206,7 @@ def _raised(projections: Reader, acquisition: Acquisition, knots: int) -> Acquis
 
 def plan(acquisition: Acquisition, *, knots: int) -> list[Part]:
     """Shifts alone with few knots first, then all six, then on finer images."""
-    fine = finest_binning(acquisition)
-    coarse = 2 * fine if acquisition.cols >= 2 * fine * COARSE_COLS else fine
+    fine, coarse = binnings(acquisition)
     return [
         Part(coarse, 3, min(knots, START_KNOTS), 2, DAMPING["coarse"]),
         Part(coarse, 6, knots, MOST_STEPS, DAMPING["coarse"]),
@@ -217,17 +214,10 @@ def plan(acquisition: Acquisition, *, knots: int) -> list[Part]:
     ]
 
 
-def finest_binning(acquisition: Acquisition) -> int:
-    """Detector pixels along the edge of a pixel of the finest images."""
-    if acquisition.cols < 2 * COARSE_COLS:
-        return 1
-    return 2 ** max(1, round(float(np.log2(max(1.0, acquisition.cols / FINE_COLS)))))
-
-
 def motion_level(projections: Reader, acquisition: Acquisition, *, binning: int) -> Level:
     """The scan on coarse pixels, with more slices than the detector has rows by what the object may move."""
     wanted = max(LEAST_VIEWS, VIEWS_A_COLUMN * acquisition.cols / binning)
-    reach = REACH_PX * finest_binning(acquisition)
+    reach = REACH_PX * binnings(acquisition)[0]
     return make_level(
         projections,
         acquisition,

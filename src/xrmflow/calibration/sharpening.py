@@ -21,16 +21,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration.alignment import (
-    AlignmentFit,
-    Estimate,
-    Look,
-    binnings,
-    too_short,
-    unusable,
-    words,
-)
-from xrmflow.calibration.consistency import PASSES, Level, make_level
+from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
+from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import BLOCKS, make_model, smallest
 from xrmflow.calibration.pose import NUMBERS as POSE
@@ -41,7 +33,9 @@ from xrmflow.geometry.scan import check_projections
 # How many turns on images of a size (one more on the coarsest), and moves of the views in each.
 TURNS, MOVES = 2, 5
 LEAST_COLS, LEAST_ROWS = 16, 8
+# Of a view at once, in coarse pixels.
 LARGEST_MOVE = 2.0
+# What of the shifts found is called drift: as many cubic splines over time as the joint route fits by default.
 DRIFT_KNOTS = 7
 
 

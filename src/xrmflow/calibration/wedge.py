@@ -17,7 +17,8 @@ import torch
 
 from xrmflow.arrays import Reader
 from xrmflow.calibration.basis import Slab, load_slab
-from xrmflow.calibration.cupping import LEAST_DEPTH, CuppingFit, bone_depth, pictures, segment_bone, unchanged
+from xrmflow.calibration.bone import LEAST_DEPTH, bone_depth, segment_bone
+from xrmflow.calibration.cupping import NO_NUMBERS, CuppingFit, pictures, unchanged
 from xrmflow.calibration.polynomial import is_monotone, linearise
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.reconstruction.fdk import fdk
@@ -108,11 +109,12 @@ def fit_curve(
     degree = len(curve.coefficients)
     slab = load_slab(projections, acquisition, degree=1, slices=slices, device=device)
     end = float(np.max(wedge.line_integral))
-    fault = curve.fault
+    fault = curve.fault if slab.is_finite() else NO_NUMBERS
     if not fault and slab.largest > BEYOND * end:
         fault = f"line integrals of the scan go up to {slab.largest:.2f}, those of the step wedge only to {end:.2f}"
     if fault:
-        return unchanged(f"{fault}: data left unchanged", degree=max(2, degree), largest=slab.largest)
+        largest = slab.largest if slab.is_finite() else 0.0
+        return unchanged(f"{fault}: data left unchanged", degree=max(2, degree), largest=largest)
     effect = sum(c * slab.largest**n for n, c in enumerate(curve.coefficients)) - 1
     return CuppingFit(
         coefficients=curve.coefficients,
