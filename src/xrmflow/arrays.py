@@ -97,3 +97,12 @@ def piece_bytes(shape: tuple[int, ...], itemsize: int) -> int:
 def as_float32(block: Any) -> np.ndarray:
     """Read a block as C-contiguous float32."""
     return np.ascontiguousarray(block, dtype=np.float32)
+
+
+def as_finite_float32(block: Any) -> np.ndarray:
+    """Likewise of projections that a geometry is fitted to; raises ValueError where some of them are no numbers."""
+    values = as_float32(block)
+    broken = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if broken:
+        raise ValueError(f"projections: expected finite numbers, got {broken} that are not")
+    return values

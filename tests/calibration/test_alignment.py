@@ -7,7 +7,7 @@ import torch
 from ellipsoids import line_integrals
 
 from xrmflow.calibration import alignment
-from xrmflow.calibration.alignment import align
+from xrmflow.calibration.alignment import align, mismatch_px
 from xrmflow.calibration.consistency import make_level, supported
 from xrmflow.calibration.gauge import ray_displacement_px
 from xrmflow.calibration.joint import (
@@ -268,3 +268,8 @@ def test_arguments_are_checked():
         align(data, make(), numbers=("lean_deg",))
     with pytest.raises(ValueError, match="drift_knots: expected 0 or at least 4"):
         align(data, make(), drift_knots=3)
+    with pytest.raises(ValueError, match=r"projections: expected shape \(view, row, col\) = \(60, 32, 48\)"):
+        mismatch_px(data[1:], make())
+    data[3, 4, 5] = np.nan
+    with pytest.raises(ValueError, match="projections: expected finite numbers, got 1 that are not"):
+        align(data, make())

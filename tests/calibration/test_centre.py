@@ -69,6 +69,28 @@ def test_centre_to_a_tenth_of_a_pixel(beam, arc_deg, offset_px):
     assert fit.slices.shape == (len(fit.sweep_px), COLS, COLS)
 
 
+def bone_up_to_the_rim(acquisition):
+    """Line integrals of an uneven tube of bone beside the axis, in tissue that nearly fills the field of view."""
+    y, x = np.mgrid[:COLS, :COLS] - (COLS - 1) / 2
+    radius = np.hypot(y + 1, x - 2) - 1.5 * np.cos(2 * np.arctan2(y, x) + 0.5)
+    bone = (radius < 29) & (radius > 17) | (np.hypot(y + 2, x - 3) < 8)
+    volume = np.where(bone, 1.6, np.where(np.hypot(x, y) < 32, 0.2, 0.0)).astype(np.float32)
+    volume = torch.from_numpy(volume).expand(acquisition.rows + 4, COLS, COLS).contiguous()
+    grid = VolumeGrid(tuple(volume.shape), acquisition.voxel_mm)
+    p = project(volume, scan_geometry(acquisition), grid).numpy()
+    return p + np.random.default_rng(0).normal(0, 0.004, p.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("beam", "arc_deg"), [("cone", 360), ("cone", 210), ("parallel", 180)])
+def test_tissue_up_to_the_rim_does_not_mislead(beam, arc_deg):
+    """Where lines are measured once, arcs of a wrong centre that leave the field of view pass for sharpness."""
+    truth = make(beam, arc_deg, rows=3, offset_px=0.7)
+    fit = find_centre(bone_up_to_the_rim(truth), truth)
+    assert fit.trusted
+    assert fit.centre_px == pytest.approx(truth.centre_px, abs=0.1)
+    assert abs(fit.centre_px - truth.centre_px) < 4 * fit.uncertainty_px
+
+
 def test_roll_has_its_size_and_sign():
     truth = make(roll_deg=1.2, offset_px=1.7)
     fit = find_centre(scan(truth), nominal(truth), slices=5)
@@ -150,6 +172,25 @@ def test_bad_arguments():
         find_centre(np.zeros((VIEWS, 2, COLS), np.float32), truth, search_px=0)
     with pytest.raises(ValueError, match="slices: expected at least 1"):
         slice_rows(truth, 0)
+    with pytest.raises(ValueError, match="cols: expected at least 3 to tell a centre from, got 2"):
+        find_centre(np.zeros((VIEWS, 2, 2), np.float32), replace(truth, cols=2, centre_px=0.5))
+    for broken in (np.nan, np.inf):
+        p = np.zeros((VIEWS, 2, COLS), np.float32)
+        p[3, 1, 4] = broken
+        with pytest.raises(ValueError, match="projections: expected finite numbers, got 1 that are not"):
+            find_centre(p, truth)
+
+
+def test_scans_that_say_nothing_of_the_centre_are_not_trusted():
+    """An object that was not turned, and fewer views than make a slice."""
+    truth = make(rows=3, offset_px=0.7)
+    p = bone_up_to_the_rim(truth)
+    still = replace(truth, angles_deg=(30.0,) * VIEWS)
+    assert "an arc of 0 degrees" in find_centre(p, still).message
+    few = slice(None, None, VIEWS // 5)
+    fit = find_centre(p[few], truth.with_views(few))
+    assert not fit.trusted
+    assert "5 views" in fit.message
 
 
 @pytest.mark.real_data

@@ -151,6 +151,23 @@ def test_values_that_are_no_numbers_hold_up_nobody():
     assert fit.largest == 0
 
 
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_too_few_views_hold_up_nobody(views):
+    geometry = acquisition("cone")
+    few = slice(None, None, -(-VIEWS // views))
+    fit = fit_cupping(scan(geometry)[few], geometry.with_views(few))
+    assert not fit.applied
+    assert not fit.trusted
+    assert f"{views} views" in fit.message
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_air_is_nothing_like_bone(value):
+    fit = fit_cupping(np.full((VIEWS, ROWS, COLS), value, np.float32), acquisition())
+    assert not fit.applied
+    assert "data left unchanged" in fit.message
+
+
 def test_nothing_like_bone():
     geometry = acquisition()
     noise = np.random.default_rng(0).normal(0, 0.01, (VIEWS, ROWS, COLS)).astype(np.float32)

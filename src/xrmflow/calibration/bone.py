@@ -25,6 +25,8 @@ SMOOTHINGS_PX = (1.0, 1.5, 2.0, 3.0)
 # What is above Otsu's threshold is nothing like bone if it is less than so many voxels, or its contrast is less than so
 # many standard deviations of the rest; its core is looked at closer from so many voxels on.
 LEAST_BRIGHT, LEAST_CONTRAST, LEAST_CORE = 100, 4.0, 1000
+# Values that differ by less than this share are uniform.
+UNIFORM_SHARE = 1e-4
 # Less than this share of the attenuation of bone is air.
 AIR_SHARE = 0.05
 # Two kinds of bright material are told apart where the valley between their peaks is below this share of the lower
@@ -45,7 +47,7 @@ def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray
     smooth = _smooth(volume, smoothing_px)
     inside = np.broadcast_to(field_of_view(volume.shape[2], SEGMENTED_SHARE), volume.shape)
     values = smooth[inside]
-    limit = threshold_otsu(values[:: max(1, values.size // 500_000)])
+    limit = _threshold(values, 500_000)
     bright, dark = values[values > limit], values[values <= limit]
     if bright.size < LEAST_BRIGHT or not bright.mean() - dark.mean() > LEAST_CONTRAST * dark.std():
         return None
@@ -63,11 +65,18 @@ def segment_bone(volume: np.ndarray, *, smoothing_px: float) -> tuple[np.ndarray
     return (smooth > around + BONE_SHARE * (level - around)) & inside, smooth
 
 
+def _threshold(values: np.ndarray, most: int) -> float:
+    """Otsu's, of about so many of the values; above all of them where they are (nearly) the same."""
+    some = values[:: max(1, values.size // most)]
+    low, high = float(some.min()), float(some.max())
+    return threshold_otsu(some) if high - low > UNIFORM_SHARE * max(abs(low), abs(high)) else float(values.max())
+
+
 def _valley(values: np.ndarray) -> float | None:
     """The deepest point between two distinct peaks of a histogram; None when there is one peak."""
     counts, edges = np.histogram(values, bins=100, range=tuple(np.quantile(values, (0.005, 0.995))))
     counts = scipy.ndimage.gaussian_filter1d(counts.astype(float), 2.0)
-    limit = threshold_otsu(values[:: max(1, values.size // 200_000)])
+    limit = _threshold(values, 200_000)
     at = int(np.clip(np.searchsorted(edges, limit), 5, 95))
     low, high = int(counts[:at].argmax()), at + int(counts[at:].argmax())
     bottom = low + int(counts[low : high + 1].argmin())
@@ -85,8 +94,9 @@ def smoothing_for(slab: Slab) -> float:
     inside = np.broadcast_to(field_of_view(slab.grid.shape[2], SEGMENTED_SHARE), even.shape)
     for sigma in SMOOTHINGS_PX:
         mean, rest = _smooth(0.5 * (even + odd), sigma)[inside], _smooth(0.5 * (even - odd), sigma)[inside]
-        limit = threshold_otsu(mean[:: max(1, mean.size // 200_000)])
-        contrast = mean[mean > limit].mean() - mean[mean <= limit].mean()
+        limit = _threshold(mean, 200_000)
+        bright = mean > limit
+        contrast = mean[bright].mean() - mean[~bright].mean() if bright.any() else 0.0
         if rest.std() < NOISE_SHARE * contrast:
             return sigma
     return SMOOTHINGS_PX[-1]

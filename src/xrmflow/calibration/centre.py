@@ -2,11 +2,11 @@
 
 A few slices spread over the detector's height are reconstructed for many trial centres, first binned over a wide
 range, then at full size around the best. Sharpness is the gradient energy where it depends on the centre: a full
-turn, in which a wrong centre doubles every edge. A parallel scan over half a turn draws each edge once whatever the
-centre; there it is the order (negative entropy) of the grey values, which the arcs of a wrong centre spoil. The
-centre of each slice is the vertex of a parabola; a straight line through the centres over height gives the centre at
-the midplane and the roll of the detector. The same slices from the even and from the odd views alone tell how far
-noise moves the result.
+turn, in which a wrong centre doubles every edge. A parallel scan over half a turn, or a short scan, draws most edges
+once whatever the centre; there it is the order (negative entropy) of the grey values, which the arcs of a wrong centre
+spoil. The centre of each slice is the vertex of a parabola; a straight line through the centres over height gives the
+centre at the midplane and the roll of the detector. The same slices from the even and from the odd views alone tell how
+far noise moves the result.
 """
 
 from dataclasses import dataclass, replace
@@ -24,6 +24,8 @@ from xrmflow.reconstruction.weights import limited_arc_deg
 # drops by `centre_sweep.GRADIENT_CONTRAST`).
 LEAST_CONTRAST = 0.01
 LARGEST_UNCERTAINTY_PX = 0.5
+# Slices of fewer views are streaks, which are sharpest anywhere.
+LEAST_VIEWS = 12
 # What interpolation and sampling leave even without noise.
 FLOOR_PX = 0.02
 ROLL_SIGMAS = 3.0
@@ -147,9 +149,12 @@ def find_centre(
         track: shows progress over slices.
 
     Raises:
-        ValueError: projections of another shape than the acquisition, or a search range that is not positive.
+        ValueError: projections of another shape than the acquisition or that are no finite numbers, fewer than three
+            columns, a search range that is not positive.
     """
     check_projections(projections.shape, acquisition)
+    if acquisition.cols < 3:
+        raise ValueError(f"cols: expected at least 3 to tell a centre from, got {acquisition.cols}")
     search = max(LEAST_SEARCH_PX, acquisition.cols * SEARCH_SHARE) if search_px is None else search_px
     if not search > 0:
         raise ValueError(f"search_px: expected a positive number of pixels, got {search_px}")
@@ -163,7 +168,7 @@ def find_centre(
     before = acquisition.centre_px
     at_edge = max(abs(coarse.best_px - before) + coarse.step_px, abs(line.centre_px - before)) > search
     arc_deg = limited_arc_deg(scan_geometry(acquisition))
-    trusted, message = _judge(line, sweep, at_edge=at_edge, search=search, arc_deg=arc_deg)
+    trusted, message = _judge(line, sweep, acquisition.views, at_edge=at_edge, search=search, arc_deg=arc_deg)
     fitted = acquisition
     if trusted:
         fitted = replace(turned, centre_px=line.centre_px, roll_deg=acquisition.roll_deg + line.roll_deg)
@@ -252,11 +257,15 @@ def _line(sweep: FineSweep, *, roll: bool) -> _Line:
     return _Line(float(offset), float(np.sqrt(covariance[0, 0] + FLOOR_PX**2)), turn, turn_error)
 
 
-def _judge(line: _Line, sweep: FineSweep, *, at_edge: bool, search: float, arc_deg: float | None) -> tuple[bool, str]:
+def _judge(
+    line: _Line, sweep: FineSweep, views: int, *, at_edge: bool, search: float, arc_deg: float | None
+) -> tuple[bool, str]:
     found = f"centre {line.centre_px:.2f} +- {line.uncertainty_px:.2f} px"
     contrast = float(np.median(sweep.contrasts))
     if arc_deg is not None:
         return False, f"{found} from an arc of {arc_deg:.0f} degrees, where sharpness misleads: nominal geometry kept"
+    if views < LEAST_VIEWS:
+        return False, f"{found} from {views} views, too few to make slices of: nominal geometry kept"
     if at_edge:
         return False, f"{found} lies at the end of the search range of {search:g} px: nominal geometry kept"
     if not contrast > LEAST_CONTRAST:

@@ -2,9 +2,11 @@
 
 A coarse sweep reconstructs one binned slice for centres over the whole range. A fine sweep reconstructs several slices
 for `OFFSETS_PX` around the best, from all views and from the even and the odd ones alone. Which measure of sharpness
-tells centres apart is seen from the sweep itself (`xrmflow.calibration.centre` says why there are two).
+tells centres apart is seen from the sweep itself, and finely from the arc (`xrmflow.calibration.centre` says why there
+are two).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +17,8 @@ from torch.nn.functional import interpolate
 from xrmflow.arrays import Reader, Track
 from xrmflow.calibration import fan
 from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.geometry.scan import scan_geometry
+from xrmflow.reconstruction.weights import scanned_arc, view_angles
 
 SMOOTHING_PX = 1.5
 OFFSETS_PX = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -22,10 +26,12 @@ OFFSETS_PX = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 
 NEAR_PX = 0.75
 COARSE_COLS, FINE_COLS, MONTAGE_PX = 128, 768, 256
 VIEWS_A_COLUMN = 2.0
-# Gradient energy decides where it drops at least this much (relative) three pixels off the best. Measured: over 0.4
-# for full turns, 0.05 to 0.09 for short scans, below 0.03 for parallel half turns, where it is off by 0.2 px and
-# the order is not.
-GRADIENT_CONTRAST = 0.04
+# Gradient energy decides where it drops at least this much (relative) three pixels off the best, finely over arcs from
+# so many degrees on only. Measured: it drops by over 0.4 in full turns, over 0.15 from 270 degrees on. In less it may
+# drop by 0.2 for another reason: the arcs of a wrong centre leave the field of view, of an object that nearly fills it.
+# There it was up to 0.7 px off (2.5 with the axis far off the middle), the order of grey values 0.1; but far from the
+# centre the order may grow again.
+GRADIENT_ARC_DEG, GRADIENT_CONTRAST = 270.0, 0.04
 # How much sharper, as a share of the drop three pixels off the centre, another angular step has to be.
 STEP_GAIN = 0.03
 # A fine sweep whose best trial is near its edge is done again around that, this often at most.
@@ -96,17 +102,25 @@ def fine_sweep(
     """Score trial centres around `start_px` in the slices at some rows, moving on until the best lies well inside."""
     lines = [_fine_sinogram(projections, acquisition, row) for row in rows]
     heights = np.array(rows) - acquisition.midplane_px
-    return _swept(lines, heights, start_px, track, MOST_SWEEPS)
+    return _swept(lines, heights, start_px, track, MOST_SWEEPS, by_gradient=edges_double(acquisition))
 
 
-def _swept(lines: list[fan.Sinogram], heights: np.ndarray, start: float, track: Track, sweeps: int) -> FineSweep:
+def edges_double(acquisition: Acquisition) -> bool:
+    """Whether most lines are measured from both sides, so that a wrong centre draws each edge twice."""
+    arc = scanned_arc(view_angles(scan_geometry(acquisition)))
+    return arc is None or math.degrees(arc[1]) >= GRADIENT_ARC_DEG
+
+
+def _swept(
+    lines: list[fan.Sinogram], heights: np.ndarray, start: float, track: Track, sweeps: int, *, by_gradient: bool
+) -> FineSweep:
     unit = lines[0].binning
     trials = start + np.array(OFFSETS_PX) * unit
     gradients, orders, pictures = _scored(lines, trials, start, track)
-    method, scores, contrast = _choose(gradients, orders)
+    method, scores, contrast = _choose(gradients, orders, by_gradient=by_gradient)
     best = float(trials[_over_slices(scores[:, 0]).argmax()])
     if abs(best - start) > NEAR_PX * unit and sweeps > 1:
-        return _swept(lines, heights, best, track, sweeps - 1)
+        return _swept(lines, heights, best, track, sweeps - 1, by_gradient=by_gradient)
     centres = np.array([[_vertex(trials, curve, unit) for curve in curves] for curves in scores])
     return FineSweep(method, trials, scores, heights, centres, np.maximum(contrast(scores[:, 0]), 1e-9), pictures)
 
@@ -190,7 +204,9 @@ def _limits(line: fan.Sinogram, centre: float) -> tuple[float, float]:
     return fan.grey_range(image.sum(axis=(0, 1)))
 
 
-def _choose(gradient: np.ndarray, order: np.ndarray) -> tuple[str, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+def _choose(
+    gradient: np.ndarray, order: np.ndarray, *, by_gradient: bool
+) -> tuple[str, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """The measure that tells centres apart: its name, its values (slice, 3, trial), and how to take its contrast."""
 
     def relative(whole: np.ndarray) -> np.ndarray:
@@ -199,7 +215,7 @@ def _choose(gradient: np.ndarray, order: np.ndarray) -> tuple[str, np.ndarray, C
     def absolute(whole: np.ndarray) -> np.ndarray:
         return whole.max(axis=1) - 0.5 * (whole[:, 0] + whole[:, -1])
 
-    if np.median(relative(gradient[:, 0])) >= GRADIENT_CONTRAST:
+    if by_gradient and np.median(relative(gradient[:, 0])) >= GRADIENT_CONTRAST:
         return "gradient energy", gradient, relative
     return "order of grey values", order, absolute
 

@@ -26,11 +26,11 @@ from scipy.ndimage import (
 )
 from torch import Tensor
 
-from xrmflow.arrays import Reader, as_float32, blocks
+from xrmflow.arrays import Reader, as_finite_float32, blocks
 from xrmflow.calibration.pose import changed, number_of
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.grid import VolumeGrid
-from xrmflow.geometry.scan import ScanGeometry, scan_geometry
+from xrmflow.geometry.scan import ScanGeometry, check_projections, scan_geometry
 from xrmflow.projectors.matrices import voxel_to_pixel
 from xrmflow.projectors.transform import backproject, backproject_adjoint, project, project_adjoint
 from xrmflow.reconstruction.filters import extend_rows, ramp_filter
@@ -230,7 +230,11 @@ def make_level(
         reach_px: how far images may be displaced along rows, pixels; rows that may lose their object count nothing.
         travel_px: likewise how far the object may move along the axis: by so much more is reconstructed. Both are at
             least what it is known to move.
+
+    Raises:
+        ValueError: projections of another shape than the acquisition, or that are no finite numbers.
     """
+    check_projections(projections.shape, acquisition)
     views = np.arange(0, acquisition.views, view_step)
     averaged = max(1, binning // 2)
     splines = _splines(projections, views, averaged, SMOOTHING_PX * binning / averaged)
@@ -300,9 +304,8 @@ def _splines(projections: Reader, views: np.ndarray, averaged: int, sigma_px: fl
     out, step = np.empty((len(views), rows, cols), np.float32), int(views[1] - views[0]) if len(views) > 1 else 1
     for block in blocks(len(views), VIEWS_AT_ONCE):
         some = views[block]
-        images = as_float32(projections[int(some[0]) : int(some[-1]) + 1 : step])[
-            :, : rows * averaged, : cols * averaged
-        ]
+        images = as_finite_float32(projections[int(some[0]) : int(some[-1]) + 1 : step])
+        images = images[:, : rows * averaged, : cols * averaged]
         images = images.reshape(-1, rows, high, cols, averaged).mean(axis=(2, 4))
         images = (up @ images if rows > 1 else images) @ across.T
         images = spline_filter1d(images, axis=2, mode="nearest") if cols > 1 else images

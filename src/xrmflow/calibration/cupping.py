@@ -60,6 +60,8 @@ from xrmflow.projectors.transform import project
 from xrmflow.reconstruction.fdk import fdk
 from xrmflow.reconstruction.weights import limited_arc_deg
 
+# Each half of them, whose difference is the noise, must make a slice.
+LEAST_VIEWS = 4
 # Why scans are refused by fits of one material and of two, and by a wedge.
 NO_NUMBERS = "line integrals that are no finite numbers"
 GOES_ON = "bone goes on beyond the field of view, and hardens rays there too"
@@ -161,6 +163,9 @@ def fit_cupping(
     slab = load_slab(projections, acquisition, degree=degree, slices=slices, device=device)
     if not slab.is_finite():
         return unchanged(f"{NO_NUMBERS}: data left unchanged", degree=degree)
+    if slab.geometry.views < LEAST_VIEWS:
+        text = f"{slab.geometry.views} views are too few to tell hardening from streaks: data left unchanged"
+        return unchanged(text, degree=degree, largest=slab.largest)
     arc_deg = limited_arc_deg(slab.geometry)
     if arc_deg is not None:
         text = f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing"

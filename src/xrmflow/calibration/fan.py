@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from scipy import fft
 
-from xrmflow.arrays import Reader, as_float32
+from xrmflow.arrays import Reader, as_finite_float32
 from xrmflow.geometry.acquisition import Acquisition
 from xrmflow.geometry.scan import scan_geometry
 from xrmflow.projectors.threads import in_pieces
@@ -58,12 +58,15 @@ def sinogram(
         row: detector row; views shifted along rows are interpolated there.
         binning: columns averaged into one.
         view_step: every how manieth view is read.
+
+    Raises:
+        ValueError: values that are no finite numbers.
     """
     kept = acquisition.with_views(slice(None, None, view_step))
     shifts = kept.shifts_px
     wanted = np.clip(row + shifts[:, 1], 0, acquisition.rows - 1)
     first, last = int(wanted.min()), min(int(wanted.max()) + 2, acquisition.rows)
-    data = as_float32(projections[:, first:last][::view_step])
+    data = as_finite_float32(projections[:, first:last][::view_step])
     below = np.minimum((wanted - first).astype(int), data.shape[1] - 1)
     above = np.minimum(below + 1, data.shape[1] - 1)
     share = (wanted - first - below).astype(np.float32)[:, None]

@@ -36,7 +36,7 @@ from xrmflow.calibration.bone import (
     segment_bone,
     smoothing_for,
 )
-from xrmflow.calibration.cupping import GOES_ON, NO_NUMBERS, extended_integrals, object_model
+from xrmflow.calibration.cupping import GOES_ON, LEAST_VIEWS, NO_NUMBERS, extended_integrals, object_model
 from xrmflow.calibration.homogeneity import System
 from xrmflow.calibration.judgement import DENSITY_SIGNIFICANCE, LARGEST_EFFECT, LEAST_EFFECT, SIGNIFICANCE
 from xrmflow.geometry.acquisition import Acquisition
@@ -119,6 +119,8 @@ def fit_two_materials(
     slab = load_slab(projections, acquisition, degree=1, slices=slices, device=device)
     if not slab.is_finite():
         return _refused(NO_NUMBERS)
+    if slab.geometry.views < LEAST_VIEWS:
+        return _refused(f"{slab.geometry.views} views are too few to tell hardening from streaks")
     if (arc_deg := limited_arc_deg(slab.geometry)) is not None:
         return _refused(f"views span {arc_deg:.0f} degrees, too little to tell hardening from what is missing")
     first = slab.basis()[0].cpu().numpy()

@@ -8,7 +8,7 @@ motion, on profiles smoothed widely first: unlike a fit of images this does not 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from xrmflow.arrays import Reader, as_float32, blocks
+from xrmflow.arrays import Reader, as_finite_float32, blocks
 
 # Rows by which profiles are smoothed, from coarse to fine; a detector lower than a few of the widest tells nothing.
 SMOOTHING_PX = (10.0, 6.0, 4.0, 2.5)
@@ -18,7 +18,7 @@ LEAST_ROWS, STEPS, VIEWS_AT_ONCE = 32, 8, 32
 def row_sums(projections: Reader) -> np.ndarray:
     """(view, row) sums over the columns of (view, row, col) line integrals."""
     parts = blocks(projections.shape[0], VIEWS_AT_ONCE)
-    return np.concatenate([as_float32(projections[part]).sum(axis=2, dtype=np.float64) for part in parts])
+    return np.concatenate([as_finite_float32(projections[part]).sum(axis=2, dtype=np.float64) for part in parts])
 
 
 def vertical_motion_px(sums: np.ndarray, profiles: np.ndarray) -> np.ndarray:

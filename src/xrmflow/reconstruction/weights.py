@@ -13,6 +13,8 @@ from xrmflow.geometry.scan import ScanGeometry
 
 # A gap this many times the median step, and this large, means that the scan does not go all the way round.
 MISSING_STEPS, MISSING_RAD = 3.0, math.radians(0.5)
+# Angles closer than this are repeats of one.
+SAME_RAD = 1e-9
 # A full turn counts as taken with an offset detector where the rows reach this much less far on one side of the axis.
 # Below it both sides are taken as equal, which gives less noise; the axis is then within 6 % of the width off middle.
 OFFSET_REACH = 0.8
@@ -110,7 +112,10 @@ def limited_arc_deg(geometry: ScanGeometry) -> float | None:
 
     What filtered backprojection makes of such an arc does not show its own projections, however right the geometry.
     """
-    arc = scanned_arc(view_angles(geometry))
+    angles = view_angles(geometry)
+    if geometry.views > 1 and bool(_gaps(torch.sort(angles).values, 2 * math.pi)[:-1].max() < SAME_RAD):
+        return 0.0
+    arc = scanned_arc(angles)
     return None if arc is None or math.degrees(arc[1]) >= LEAST_ARC_DEG else math.degrees(arc[1])
 
 
@@ -240,7 +245,7 @@ def _gaps(ordered: Tensor, period: float) -> Tensor:
 
 def _median_step(gaps: Tensor) -> Tensor:
     """Median of the gaps that are not repeats of an angle."""
-    return gaps[gaps > 1e-9].median()
+    return gaps[gaps > SAME_RAD].median()
 
 
 def _is_missing(gap: Tensor, median: Tensor) -> bool:
