@@ -174,3 +174,14 @@ def test_what_a_reconstruction_cannot_do_without(tmp_path, recorded, message):
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         IngestSection(**settings)
+
+
+@pytest.mark.parametrize(
+    ("given_um", "severity"), [(3.0, "info"), (7.0, "info"), (0.0035, "warning"), (3500.0, "warning")]
+)
+def test_a_pixel_size_that_replaces_a_recorded_one_names_it(tmp_path, given_um, severity):
+    scan = scan_of(np.zeros((3, ROWS, COLS)), tmp_path, pixel_mm=0.0035)
+    _, notes = nominal_acquisition(scan, IngestSection(pixel_size_um=given_um))
+    (note,) = (note for note in notes if note.text.startswith("pixel size: "))
+    assert "in place of the recorded 3.5 um" in note.text
+    assert note.severity == severity

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xrmflow.io.scan_checks import check_angles, check_brightness, check_shifts
+from xrmflow.geometry.acquisition import Acquisition
+from xrmflow.io.scan_checks import check_angles, check_brightness, check_shifts, check_voxel
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,19 @@ def test_an_arc_that_is_too_short_makes_attenuation_too_low(angles, needed_deg, 
 def test_frames_without_a_finite_value_are_no_fault_of_the_checks():
     frames = np.full((3, 4, 5), np.nan, np.float32)
     assert check_brightness({"projections": frames, "flats": frames}) == []
+
+
+@pytest.mark.parametrize(
+    ("pixel_mm", "calibrated", "doubted"),
+    [
+        (0.0014, True, False),
+        (0.082, True, False),
+        (1.4e-6, True, True),
+        (1.4, True, True),
+        (1.0, False, False),
+    ],
+)
+def test_a_voxel_of_another_unit_is_doubted(pixel_mm, calibrated, doubted):
+    acquisition = Acquisition("parallel", (0.0, 90.0), 4, 4, pixel_mm, None, None, 1.5, 1.5, calibrated=calibrated)
+    texts = [note.text for note in check_voxel(acquisition)]
+    assert any("is the pixel size in micrometres" in text for text in texts) == doubted

@@ -225,3 +225,20 @@ def test_a_folder_has_one_name_however_it_is_written(plan):
     assert {
         plan(f"results: {name}\n").settings.results for name in ("my results", "./my results/", "my results//")
     } == {"my results"}
+
+
+def test_rows_that_only_their_names_tell_apart_are_doubted(plan, tmp_path):
+    """The same scan twice in a study is one animal counted as two."""
+    (tmp_path / "b.yaml").write_text("cupping: {degree: 3}\n")
+    head = "scan\tsource\tsettings\na\tmouse.txrm\t\n"
+    (tmp_path / "scans.tsv").write_text(head + "b\tmouse.txrm\tb.yaml\n")
+    assert plan().doubts == []
+    (tmp_path / "scans.tsv").write_text(head + "b\t./mouse.txrm\t\n")
+    (doubt,) = plan().doubts
+    assert "scans a, b have the same source, mouse.txrm" in doubt
+
+
+def test_a_threshold_is_above_nothing(plan, capsys):
+    with pytest.raises(SystemExit):
+        plan("segment: {threshold_method: attenuation_per_mm, threshold: -1}\n")
+    assert "segment.threshold: expected a value greater than 0, got -1" in capsys.readouterr().err

@@ -23,6 +23,7 @@ class SegmentSection(Section):
     )
     threshold: float | None = Field(
         default=None,
+        gt=0,
         description="Bone is at or above this, in the unit of threshold_method; null for midpoint and otsu.",
     )
     density_slope_mgha_per_cm2: float | None = Field(

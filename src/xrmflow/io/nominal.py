@@ -21,6 +21,8 @@ from xrmflow.io.raw_scan import Note, Oriented, RawScan
 
 ANGLES_MENDED_BY = "set ingest.angles_first_deg and ingest.angles_last_deg, or ingest.angles_file"
 UM_PER_MM = 1000.0
+# Binning and lenses change a pixel by less; a slip of the unit by more.
+UNLIKELY_FACTOR = 20.0
 
 
 def nominal_acquisition(scan: RawScan, params: IngestSection) -> tuple[Acquisition, list[Note]]:
@@ -169,7 +171,7 @@ def _pixel_mm(
     if params.pixel_size_um is not None or params.voxel_size_um is not None:
         given = params.pixel_size_um or float(params.voxel_size_um or 0) * magnification
         name = "pixel_size_um" if params.pixel_size_um else "voxel_size_um"
-        notes.append(Note("info", f"pixel size: {given:.6g} um in the detector plane, from ingest.{name}"))
+        notes.append(_given_pixel(given, name, (scan.pixel_mm or 0.0) * UM_PER_MM))
         return given / UM_PER_MM
     if scan.pixel_mm is not None and np.isfinite(scan.pixel_mm) and scan.pixel_mm > 0:
         return _voxel_kept(scan, magnification)
@@ -184,6 +186,16 @@ def _pixel_mm(
         )
     )
     return None
+
+
+def _given_pixel(given_um: float, name: str, recorded_um: float) -> Note:
+    """What to say of a pixel size that the settings give, beside the recorded one where there is one."""
+    text = f"pixel size: {given_um:.6g} um in the detector plane, from ingest.{name}"
+    if not np.isfinite(recorded_um) or recorded_um <= 0:
+        return Note("info", text)
+    text += f", in place of the recorded {recorded_um:.6g} um"
+    apart = abs(np.log(given_um / recorded_um)) > np.log(UNLIKELY_FACTOR)
+    return Note("warning", f"{text}; are both in micrometres?") if apart else Note("info", text)
 
 
 def _voxel_kept(scan: RawScan, magnification: float) -> float:

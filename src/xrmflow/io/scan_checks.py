@@ -16,6 +16,8 @@ DIM_FRACTION = 0.5
 LARGE_SHIFT_FRACTION = 0.1
 SMALL_SHIFT_PX = 5.0
 WIDE_CONE_DEG = 10.0
+# Voxels of microscopes and scanners of bone, um: what lies outside is rather a slip of the unit.
+LIKELY_VOXEL_UM = (0.01, 500.0)
 
 
 def check_angles(angles_deg: np.ndarray, *, needed_deg: float, cols: int) -> list[Note]:
@@ -66,6 +68,15 @@ def check_geometry(acquisition: Acquisition) -> list[Note]:
     return [Note("warning", f"cone: half angle {half:.1f} deg; slices far from the midplane will be smeared")]
 
 
+def check_voxel(acquisition: Acquisition) -> list[Note]:
+    """Whether the size of a voxel is one that scans of bone have."""
+    voxel_um = acquisition.voxel_mm * 1000
+    low, high = LIKELY_VOXEL_UM
+    if not acquisition.calibrated or low <= voxel_um <= high:
+        return []
+    return [Note("warning", f"voxel: {voxel_um:.3g} um; is the pixel size in micrometres, are distances in mm?")]
+
+
 def check_acquisition(acquisition: Acquisition, scan: RawScan) -> list[Note]:
     """Angles, recorded shifts and distances as they will be used."""
     fan = 0.0
@@ -76,7 +87,7 @@ def check_acquisition(acquisition: Acquisition, scan: RawScan) -> list[Note]:
     recorded = scan.shifts_to_add_px
     shifts = check_shifts(acquisition.shifts_px, rows=rows, cols=cols) if recorded is not None else []
     angles = check_angles(np.asarray(acquisition.angles_deg), needed_deg=180.0 + fan, cols=cols)
-    return [*angles, *shifts, *check_geometry(acquisition)]
+    return [*angles, *shifts, *check_voxel(acquisition), *check_geometry(acquisition)]
 
 
 def sample_scan(scan: RawScan) -> dict[str, np.ndarray]:

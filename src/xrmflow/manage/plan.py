@@ -258,6 +258,18 @@ class Plan:
         largest = max(sizes, key=lambda size: size.voxels)
         return job_of(largest, voxels=sum(size.voxels for size in sizes), splits=splits)
 
+    @property
+    def doubts(self) -> list[str]:
+        """What may be a slip in the table of scans, in words: rows that nothing but their names tells apart."""
+        found: dict[tuple[Path, str, str], list[str]] = {}
+        for scan in self.scans.values():
+            found.setdefault((Path(scan.source).resolve(), scan.settings, scan.protocol), []).append(scan.scan)
+        return [
+            f"{self.table}: scans {', '.join(names)} have the same source, {source.name}, and so the same numbers"
+            for (source, _, _), names in found.items()
+            if len(names) > 1
+        ]
+
     def size(self, scan: str) -> ScanSize | None:
         """How large a scan is; None where it cannot be read: its own job will say why."""
         return self._known_sizes[scan]

@@ -21,7 +21,10 @@ def run(*, check: Path | None = None, explain: bool = False) -> str:
         explain: print every key with unit, default and meaning (the text of config/README.md).
     """
     if check:
-        return f"{check}: valid, {len(read_plan(check).scans)} scan(s)"
+        plan = read_plan(check)
+        return "\n".join(
+            [f"{check}: valid, {len(plan.scans)} scan(s)", *(f"warning: {doubt}" for doubt in plan.doubts)]
+        )
     if not explain:
         raise SettingsError("nothing asked for; give --check FILE or --explain")
     return explanation().rstrip()
