@@ -31,7 +31,7 @@ rule all:
 
 
 onstart:
-    RUN.begin(workflow.resource_settings.cores)
+    RUN.begin(workflow.resource_settings.cores, scans_written_anew())
 
 
 onsuccess:

@@ -55,3 +55,19 @@ def test_scans_that_have_their_last_result_ask_for_no_space(run, tmp_path, monke
         monkeypatch.setattr(module, name, lambda *_: None)
     of.begin()
     assert asked == ["mouse3", "mouse4", "mouse5", "mouse6"]
+
+
+def test_a_failed_run_says_which_table_is_of_an_earlier_one(run, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    run().end_with_failures([], unfinished={"mouse0"}, tables=[], run_log="", earlier=["results/morphometry.csv"])
+    assert "\nnumbers of an earlier run: results/morphometry.csv" in capsys.readouterr().err
+
+
+def test_the_disk_must_hold_what_is_written_anew_even_where_an_earlier_run_has_finished(run, monkeypatch):
+    """A finer voxel in the settings of a finished study fills the disk as that of a new one does."""
+    asked = []
+    monkeypatch.setattr(space, "check_free_space", lambda *_, unfinished, cores: asked.extend(unfinished))
+    for module, name in ((runs, "begin"), (records, "keep")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    run(0, 1, 2, 3, 4, 5).begin(2, {"mouse3"})
+    assert asked == ["mouse3", "mouse6"]

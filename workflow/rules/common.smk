@@ -13,9 +13,10 @@ import xrmflow
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.lifecycle import Run
-from xrmflow.manage.parts import PHASES, Parts
+from xrmflow.manage.parts import PHASES, Parts, stage_of
 from xrmflow.manage.plan import load_plan, settings_file
 from xrmflow.manage.sources import files_of, is_as_ingested, mask_of
+from xrmflow.manage.steps import WRITERS
 
 
 def where_the_package_is():
@@ -257,6 +258,12 @@ def durable_results():
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))
 
 
+def scans_written_anew():
+    """Scans with a volume that this run writes, whatever an earlier one has left of them."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if stage_of(job.rule.name) in WRITERS.values()]
+    return {job.wildcards.scan for job in jobs}
+
+
 def end_with_failures(logs):
     """Say what failed, and collect the tables that are up to date: those that no job left undone would write."""
     left = list(workflow.dag.needrun_jobs())
@@ -274,5 +281,6 @@ def end_with_failures(logs):
         ],
         unfinished={getattr(job.wildcards, "scan", "") for job in left} - {""},
         tables=[path for path in all_measured(TABLE) if path not in stale and Path(path).is_file()],
+        earlier=[path for path in (STUDY,) if path in stale and Path(path).is_file()],
         run_log="".join(Path(log).read_text(errors="replace") for log in logs if Path(log).is_file()),
     )

@@ -5,6 +5,7 @@ Imports nothing heavy, like `xrmflow.manage.plan`: it is read once at the start 
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
@@ -37,17 +38,20 @@ class Run:
         except UserError as error:
             fault(error)
 
-    def begin(self, cores: int | None = None) -> None:
+    def begin(self, cores: int | None = None, written: Collection[str] = ()) -> None:
         """Refuse a second run over the same results, and one that the disk cannot hold; end jobs of one that died.
 
         Args:
             cores: that jobs use at once; None where the cluster decides.
+            written: scans with a volume that the run writes: a changed setting may make it larger than what is there.
         """
         try:
             self._lock = runs.begin(self.results)
             records.keep(self.results, self.plan.made_of)
+            for doubt in self.plan.doubts:
+                print(f"warning: {doubt}", file=sys.stderr)
             if self.plan.settings.storage.check_free_space:
-                self._check_free_space(cores)
+                self._check_free_space(cores, written)
         except UserError as error:
             fault(error)
 
@@ -60,7 +64,9 @@ class Run:
         if said := self.what_there_is():
             print(said, file=sys.stderr)
 
-    def end_with_failures(self, failed: list[Ended], unfinished: set[str], tables: list[str], run_log: str) -> None:
+    def end_with_failures(
+        self, failed: list[Ended], unfinished: set[str], tables: list[str], run_log: str, earlier: list[str]
+    ) -> None:
         """Say which scans failed and why, and put the numbers of the finished ones into one table all the same.
 
         Args:
@@ -68,6 +74,7 @@ class Run:
             unfinished: scans that have work left.
             tables: tables of bone numbers that are up to date.
             run_log: text of the run's log.
+            earlier: tables of the study that an earlier run has left.
         """
         self._tidy_up()
         found = [failures.failure(job, run_log) for job in failed]
@@ -81,14 +88,15 @@ class Run:
             protocols=self.plan.protocols,
             learned=self.plan.learned,
         )
-        print(said, file=sys.stderr)
+        print(said, *(f"numbers of an earlier run: {table}" for table in earlier), sep="\n", file=sys.stderr)
         if tables:
             self._collect(tables)
 
     def what_there_is(self) -> str:
         """Where the reports and the study's table of a finished run are, in words; "" where nothing was measured."""
         reports = [path for scan in self.plan.scans if (path := self.results / scan / "report.html").is_file()]
-        lines = [f"report: {path}" for path in reports[:REPORTS_NAMED]]
+        lines = [f"warning: {doubt}" for doubt in self.plan.doubts]
+        lines += [f"report: {path}" for path in reports[:REPORTS_NAMED]]
         if len(reports) > REPORTS_NAMED:
             lines.append(f"report: ... {len(reports)} in all, one a scan")
         table = self.results / "morphometry.csv"
@@ -110,9 +118,10 @@ class Run:
         said = f"numbers of the finished scans: {table}" if done.returncode == 0 else done.stderr.strip()
         print(said, file=sys.stderr)
 
-    def _check_free_space(self, cores: int | None) -> None:
+    def _check_free_space(self, cores: int | None, written: Collection[str]) -> None:
         from xrmflow.manage.space import check_free_space  # numpy and readers are needed only now
 
         last = {scan: "report.html" if self.plan.is_measured(scan) else "volume.zarr" for scan in self.plan.scans}
-        unfinished = [scan for scan, result in last.items() if not (self.results / scan / result).exists()]
+        finished = {scan for scan, result in last.items() if (self.results / scan / result).exists()}
+        unfinished = [scan for scan in self.plan.scans if scan in written or scan not in finished]
         check_free_space(self.plan, self.results, unfinished=unfinished, cores=cores)
