@@ -113,6 +113,16 @@ def test_uncalibrated_volumes_are_segmented_in_voxels(tmp_path):
         run(tmp_path, threshold_method="attenuation_per_cm", threshold=5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "got"), [({"voi_start_mm": 3.0}, "1500 to 10"), ({"voi_stop_slice": 11}, "0 to 11")]
+)
+def test_a_volume_of_interest_beside_the_volume_is_named_as_it_was_set(tmp_path, settings, got):
+    write_volume(tmp_path / "volume.zarr")
+    said = rf"segment\.voi_start_\*, .* within 0 to 10 of the volume, which is 0\.02 mm high, got {got}"
+    with pytest.raises(SettingsError, match=said):
+        run(tmp_path, **settings)
+
+
 def test_only_attenuation_is_segmented(tmp_path):
     write_volume(tmp_path / "volume.zarr", quantity="length_um")
     with pytest.raises(

@@ -65,7 +65,21 @@ def _recipe(params: SegmentSection, source: Volume) -> Recipe:
                 f"segment.voi_{end}_mm: expected null for a scan without a voxel size, got {mm}; use voi_{end}_slice"
             )
         ends[f"voi_{end}"] = _own_index(index, source) if mm is None else round(mm / source.grid.voxel_mm)
+    _check_inside(ends, source)
     return Recipe(method=params.threshold_method, **params.model_dump(exclude=NOT_IN_RECIPE), **ends)
+
+
+def _check_inside(ends: dict[str, int | None], source: Volume) -> None:
+    """Refuse a volume of interest beside this volume, in the units of the settings."""
+    count, first, last = source.grid.shape[0], ends["voi_start"], ends["voi_stop"]
+    start, stop = 0 if first is None else first, count if last is None else last
+    if 0 <= start < stop <= count:
+        return
+    height = f", which is {count * source.grid.voxel_mm:.4g} mm high" * source.calibrated
+    raise SettingsError(
+        f"segment.voi_start_*, voi_stop_*: expected slices within 0 to {count} of the volume{height}, "
+        f"got {start} to {stop}"
+    )
 
 
 def _own_index(index: int | None, source: Volume) -> int | None:
