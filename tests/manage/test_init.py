@@ -37,7 +37,7 @@ def test_a_folder_of_scans(scans, tmp_path):
     said = init([scans], tmp_path / "study")
     table = load_scans(tmp_path / "study" / "scans.tsv")
     assert sorted(table) == ["mouse_3", "mouse_3_2"]
-    assert {scan.role for scan in table.values()} == {"train"}
+    assert {name: scan.role for name, scan in table.items()} == {"mouse_3": "test", "mouse_3_2": "train"}
     assert [bool(scan.truth) for scan in table.values()] == [True, True]
     assert "left out: flat.xrm (a single view" in said
     assert "left out: readme.txt (not a known raw format" in said
@@ -63,7 +63,7 @@ def test_folders_beside_the_scans_are_named_and_answers_are_not(scans, tmp_path)
     assert "mouse 3.truth" not in said
 
 
-def test_networks_learn_first_from_scans_that_lack_nothing(tmp_path):
+def test_networks_learn_from_scans_that_lack_nothing(tmp_path):
     """A scan that waits for a decision would make all others wait."""
     for name in ("a", "b", "c", "d", "e"):
         reference = {} if name == "a" else {"reference": FRAMES[0]}
@@ -72,6 +72,8 @@ def test_networks_learn_first_from_scans_that_lack_nothing(tmp_path):
     init([tmp_path], tmp_path)
     roles = {name: scan.role for name, scan in load_scans(tmp_path / "scans.tsv").items()}
     assert roles == {"a": "test", "b": "train", "c": "train", "d": "train", "e": "train"}
+    init([tmp_path / "a.txrm"], tmp_path / "alone")
+    assert load_scans(tmp_path / "alone" / "scans.tsv")["a"].role == "train"
 
 
 def test_ids_differ_by_more_than_capitals(tmp_path):
@@ -136,7 +138,7 @@ def test_volumes_that_are_reconstructed_already(scans, tmp_path, write_isq):
     init([scans], tmp_path / "study")
     table = load_scans(tmp_path / "study" / "scans.tsv")
     assert {table[name].role for name in ("tibia", "femur")} == {"test"}
-    assert {scan.role for name, scan in table.items() if name not in ("tibia", "femur")} == {"train"}
+    assert [name for name, scan in table.items() if scan.role == "train"] == ["mouse_3_2"]
     said = (tmp_path / "study" / "config.yaml").read_text()
     assert "femur: no unit of its grey values: set import_volume.slope_per_mm" in said
     assert "tibia" not in said

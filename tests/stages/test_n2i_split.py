@@ -111,3 +111,11 @@ def test_splits_remember_how_well_the_scan_is_aligned(scan, tmp_path):
     paths = [tmp_path / "splits" / f"{index}.zarr" for index in range(2)]
     n2i_split.run(**scan, splits=paths, params=N2iSplitSection(splits=2))
     assert open_volume(paths[0]).record["alignment"]["mismatch_px"] == 0.7
+
+
+@pytest.mark.parametrize("scan", [("cone",)], indirect=True)
+def test_a_scan_of_too_few_views_is_refused_in_words(scan):
+    splits = split_paths(scan, 13)
+    with pytest.raises(SettingsError, match="at least two views a split, got 13 splits of 24 views; set fewer"):
+        n2i_split.run(**scan, splits=splits, params=N2iSplitSection(splits=13))
+    assert not splits[0].parent.exists()

@@ -88,4 +88,7 @@ def _check(splits: list[Volume], first: Volume) -> None:
             f"{splits[0].path}: expected {first.record['split']['of']} splits as in {first.path}, got {number}"
         )
     if splits[0].quantity != first.quantity:
-        raise StoreError(f"{splits[0].path}: expected {first.quantity} as in {first.path}, got {splits[0].quantity}")
+        raise StoreError(
+            f"{splits[0].path}: expected {first.quantity} as in {first.path}, got {splits[0].quantity}; one network "
+            "learns from scans with a pixel size or from scans without: set ingest.pixel_size_um, or make two studies"
+        )

@@ -87,9 +87,10 @@ def table_text(scans: list[Found], folder: Path) -> str:
         "# settings: file with what is different for this scan alone, such as  align: {centre_px: 511.3}",
         "\t".join(COLUMNS),
     ]
-    # Networks wait for every scan they learn from: first those that lack nothing.
-    raw = sorted((scan for scan in scans if not scan.is_volume), key=lambda scan: bool(scan.needs))
-    training = [scan.scan for scan in raw[:TRAINING_SCANS]]
+    # All scans wait for those that networks learn from, which therefore lack nothing where some scans do.
+    raw = [scan for scan in scans if not scan.is_volume]
+    whole = [scan for scan in raw if not scan.needs]
+    training = [scan.scan for scan in (whole or raw)[:TRAINING_SCANS]]
     for scan in scans:
         truth = "" if scan.truth is None else _relative(scan.truth, folder)
         role = "train" if scan.scan in training else "test"

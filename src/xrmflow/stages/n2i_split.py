@@ -50,6 +50,11 @@ def run(
         raise SettingsError(
             f"n2i_split.splits: expected as many outputs as splits ({params.splits}), got {len(splits)}"
         )
+    if acquisition.views < 2 * params.splits:
+        raise SettingsError(
+            f"n2i_split.splits: expected at least two views a split, got {params.splits} splits of {acquisition.views} "
+            "views; set fewer splits, or measure: [volume] for scans of so few views"
+        )
     filtering, prepare = _settings_of(whole), read_linearisation(cupping)
     inputs = {"projections": projections, "geometry": geometry, "cupping": cupping, "volume": volume}
     for index, (path, views) in enumerate(zip(splits, interleaved(acquisition.views, splits=len(splits)), strict=True)):
