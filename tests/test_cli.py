@@ -47,6 +47,16 @@ def test_options_are_read_off_the_signature():
     assert (values.mode, values.fast, values.params.width_um) == ("a", True, 2.0)
 
 
+def test_an_option_without_a_value_is_nothing_for_a_stage_and_a_slip_of_a_person(capsys):
+    def tool(*, settings: Path | None = None) -> None:
+        """Do a thing."""
+
+    assert cli.parser_for(tool, "fdk").parse_args(["--settings"]).settings is None
+    with pytest.raises(SystemExit):
+        cli.parser_for(tool, "preview").parse_args(["--settings"])
+    assert "--settings: expected one argument" in capsys.readouterr().err
+
+
 def test_help_comes_from_the_docstring():
     text = cli.parser_for(example, "example").format_help()
     assert "Do a thing." in text
@@ -101,14 +111,16 @@ def test_the_last_line_is_the_cause_in_words(monkeypatch, capsys, tmp_path, faul
 
 
 @pytest.mark.parametrize(("name", "traceback"), [("init", False), ("fdk", True)])
-def test_a_file_that_may_not_be_used_is_one_line_of_a_tool(monkeypatch, capsys, caplog, name, traceback):
+def test_a_file_that_may_not_be_used_is_one_line_of_a_tool(monkeypatch, capsys, name, traceback):
     def fail(name, rest):
         raise FileNotFoundError(2, "No such file or directory", "a/b.png")
 
+    logged = []
     monkeypatch.setattr(cli, "_call", fail)
+    monkeypatch.setattr(cli.logger, "exception", logged.append)
     assert cli.main([name]) == 1
     assert capsys.readouterr().err == f"error: {name}: a/b.png: No such file or directory\n"
-    assert bool(caplog.records) == traceback
+    assert bool(logged) == traceback
 
 
 def test_settings_asks_what_to_do(capsys):

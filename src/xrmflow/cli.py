@@ -225,6 +225,9 @@ def parser_for(function: Callable[..., Any], name: str) -> argparse.ArgumentPars
         default = None if parameter.default is parameter.empty else parameter.default
         shown = f" (default: {default})" if default not in (None, False, ()) else ""
         flag = f"--{parameter.name.replace('_', '-')}"
+        if name in TOOLS and keywords.get("nargs") == "?":
+            # Rules give stages an option without a value where there is nothing; of a person that is a slip.
+            del keywords["nargs"]
         if keywords.get("action") != "store_true":
             keywords |= {"required": required, "default": default}
         parser.add_argument(flag, dest=parameter.name, help=given_help + shown, **keywords)

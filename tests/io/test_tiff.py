@@ -62,6 +62,8 @@ def test_one_file_of_many_pages(tmp_path):
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(folder):
+    with pytest.raises(RawFileError, match=r"\*\.txrm: no such file, and no TIFF files that match \*\.txrm in"):
+        read_tiff(folder / "*.txrm", IngestSection())
     with pytest.raises(RawFileError, match=r"no TIFF files that match absent_\*"):
         read_tiff(folder, IngestSection(projection_files="absent_*"))
     tifffile.imwrite(folder / "flat_9.tif", FRAMES[0, :2])

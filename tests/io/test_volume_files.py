@@ -7,7 +7,7 @@ import pytest
 
 from xrmflow.cli import main
 from xrmflow.errors import RawFileError
-from xrmflow.io.cfb import write_cfb
+from xrmflow.io.cfb import SIGNATURE, write_cfb
 from xrmflow.io.read_isq import read_isq, vax_double
 from xrmflow.io.read_txm import read_txm
 from xrmflow.io.sniff import open_raw
@@ -185,3 +185,9 @@ def test_a_bone_in_an_isq_is_segmented_and_measured(write_isq, tmp_path, capsys)
     assert float(by_symbol["BV"][5]) == pytest.approx(bone.sum() * 0.06**3, rel=0.05)
     assert main(["load", str(isq), str(store)]) == 1
     assert "expected a name that is free" in capsys.readouterr().err
+
+
+def test_a_raw_scan_is_no_volume(tmp_path):
+    (tmp_path / "a.txrm").write_bytes(SIGNATURE + bytes(600))
+    with pytest.raises(RawFileError, match=r"a\.txrm: a raw scan, not a reconstructed volume; see `xrmflow init`"):
+        open_volume_file(tmp_path / "a.txrm")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xrmflow.errors import UserError
 from xrmflow.io.write_txrm import write_txrm
 from xrmflow.manage.estimate import estimate, run
 from xrmflow.manage.jobs import planned_jobs
@@ -115,3 +116,8 @@ def test_scratch_stands_apart_and_only_where_volumes_exceed_the_memory_of_a_stag
     assert cut.scratch_gb == pytest.approx(4 * two.scratch_gb)
     assert two.peak_gb == pytest.approx(whole.peak_gb)
     assert "beside the results while jobs work" in run(settings=Path("config.yaml"))
+
+
+def test_fewer_cores_than_one_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--cores: expected at least 1, got -3"):
+        run(settings=tmp_path / "config.yaml", cores=-3)

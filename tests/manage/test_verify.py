@@ -41,7 +41,9 @@ def test_whole_results_are_counted(results):
 def test_damage_is_named_and_taken_away_to_be_made_anew(results, name, damage, says):
     file = results / "bone" / name
     file.unlink() if damage is None else file.write_text(damage)
-    with pytest.raises(StoreError, match="1 of 1 stores and 1 other files are damaged; run again with --mend") as found:
+    with pytest.raises(
+        StoreError, match=r"1 of 2 results \(1 stores and 1 other files\) are damaged or missing; run again with"
+    ) as found:
         run(results)
     assert str(found.value).splitlines()[0].startswith(str(results / "bone" / says))
     with pytest.raises(StoreError, match="the same snakemake command makes them anew"):

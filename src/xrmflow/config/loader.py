@@ -129,7 +129,8 @@ def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: cannot read the settings file ({error.strerror})") from None
+        advice = "; give --settings FILE (snakemake: --config settings=FILE)" if not path.exists() else ""
+        raise SettingsError(f"{path}: cannot read the settings file ({error.strerror}){advice}") from None
     if len(raw) > MAX_BYTES:
         raise SettingsError(f"{path}: expected a settings file of less than {MAX_BYTES} bytes, got {len(raw)}")
     lines: dict[Location, int] = {(): 1}

@@ -62,7 +62,9 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     try:
         manifest = parse((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise StoreError(f"{folder}: incomplete store (no {MANIFEST}); run the stage that writes it again") from None
+        raise StoreError(
+            f"{folder}: incomplete store (no {MANIFEST}); name a .zarr folder, or run the stage that writes it again"
+        ) from None
     except ValueError as error:
         raise StoreError(f"{folder}: damaged {MANIFEST} ({error}); delete the store and run its stage again") from None
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None

@@ -78,6 +78,8 @@ def _projection_files(path: Path, params: IngestSection, references: set[Path]) 
     files = matching_tiffs(folder, pattern or "*")
     if not pattern:
         files = [file for file in files if file not in references]
+    if not files and not path.is_dir():
+        raise RawFileError(f"{path}: no such file, and no TIFF files that match {pattern} in {folder}")
     if not files:
         wanted = f" that match {pattern}" if pattern else ""
         advice = "" if pattern else "; of another format name the file itself, of several scans each folder"

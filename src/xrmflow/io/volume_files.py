@@ -33,6 +33,10 @@ def open_volume_file(file: Path, *, slope: float | None = None, intercept: float
         return read_isq(file)
     if not head.startswith(COMPOUND):
         raise RawFileError(f"{file}: expected a Scanco .isq or a Zeiss .txm volume, got another file")
+    if file.suffix.lower() in (".txrm", ".xrm"):
+        raise RawFileError(
+            f"{file}: a raw scan, not a reconstructed volume; see `xrmflow init`, which names it for a run"
+        )
     if slope is None or slope == 0:
         raise RawFileError(
             f"{file}: --slope: expected the attenuation per mm of one grey level, which a .txm does not record "

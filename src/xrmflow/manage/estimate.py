@@ -12,6 +12,7 @@ from typing import Any
 
 from xrmflow.config.scans import Scan
 from xrmflow.config.settings import Settings
+from xrmflow.errors import UserError
 from xrmflow.io.scratch import SCRATCH
 from xrmflow.manage.disk import kept_and_passing, scan_footprints, scratch, shared_footprint
 from xrmflow.manage.footprint import Footprint
@@ -92,6 +93,8 @@ def run(*, settings: Path = Path("config/config.yaml"), cores: int | None = None
         cores: cores the run may use at once; default those of this machine.
         json: print JSON instead of a table.
     """
+    if cores is not None and cores < 1:
+        raise UserError(f"--cores: expected at least 1, got {cores}")
     plan = load_plan(str(settings))
     plan.offer_gpus(None, cluster=False)
     found = estimate(plan, cores=cores or os.cpu_count() or 1)

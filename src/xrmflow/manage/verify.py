@@ -34,7 +34,8 @@ def run(results: Path, *, mend: bool = False) -> str:
             else "run again with --mend, then the same snakemake command"
         )
         how_many = len(damaged_stores) + len(damaged)
-        lines = [*damaged_stores.values(), *damaged.values(), f"{how_many} of {counted} are damaged; {advice}"]
+        total = f"{how_many} of {len(stores) + len(files)} results ({counted}) are damaged or missing; {advice}"
+        lines = [*damaged_stores.values(), *damaged.values(), total]
         raise StoreError("\n".join(lines))
     return f"{counted}: every chunk matches its manifest"
 
