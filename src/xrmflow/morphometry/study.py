@@ -1,4 +1,4 @@
-"""Many scans' indices in one table: one line a value, or one line a scan."""
+"""Many scans' indices in one table: one line a value, or one line for each scan and volume."""
 
 from collections.abc import Mapping, Sequence
 

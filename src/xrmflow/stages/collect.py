@@ -11,7 +11,7 @@ from xrmflow.morphometry.study import labelled, stacked, widened
 
 
 def run(*, tables: list[Path], table: Path, wide: Path, params: CollectSection, scans: Path | None = None) -> None:
-    """Put the indices of all scans into one table, and into one with a row a scan for statistics.
+    """Put the indices of all scans into one table, and into one with a row for each scan and volume.
 
     Args:
         tables: tables of indices, one a scan and volume.
