@@ -42,6 +42,7 @@ def test_a_missing_role_means_measured_only(table):
         ("scan|source|pair\nx|a.txrm|y\n", "pair: expected the id of another row, got 'y'"),
         ("scan|source\nx|a.txrm|z\n", ":2: expected 2 tab-separated cells, got 3"),
         ("scan|source|truth\nx|a.txrm|t\n", ":2: truth: no such folder"),
+        ("scan|source|truth\nx|a.txrm|.\n", "without truth.json; leave the cell empty"),
         ("scan|source\nprotocols|a.txrm\n", ":2: scan: the name 'protocols' is taken"),
         ("scan|source|settings\nx|a.txrm|x.yaml\n", ":2: settings: no such file"),
         ("scan|source|side\nx|a.txrm|up\n", ":2: side: expected one of left, right, got 'up'"),

@@ -25,6 +25,7 @@ def scans(tmp_path):
     """A folder with two scans of the same stem, a reference, a truth folder, and something else."""
     folder = tmp_path / "raw data"
     (folder / "mouse 3.truth").mkdir(parents=True)
+    (folder / "mouse 3.truth" / "truth.json").touch()
     geometry = {"pixel_size_um": 1.0, "source_to_axis_mm": 5.0, "detector_to_axis_mm": 9.0}
     write_txrm(folder / "mouse 3.txrm", projections=FRAMES, angles_deg=ANGLES, reference=FRAMES[0], **geometry)
     write_dataexchange(folder / "mouse 3.h5", projections=FRAMES, angles_deg=ANGLES)

@@ -166,6 +166,11 @@ def _scan(values: dict[str, str], path: Path, number: int) -> Scan:
     truth = str(path.parent / scan.truth) if scan.truth else ""
     if truth and not Path(truth).is_dir():
         raise SettingsError(f"{place}: truth: no such folder {truth} (paths begin at the table's folder)")
+    if truth and not Path(truth, "truth.json").is_file():
+        raise SettingsError(
+            f"{place}: truth: expected the folder of a simulated scan's answer, got {truth} without truth.json; "
+            "leave the cell empty for a measured scan"
+        )
     settings = str(path.parent / scan.settings) if scan.settings else ""
     if settings and not Path(settings).is_file():
         raise SettingsError(

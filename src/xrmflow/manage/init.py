@@ -177,7 +177,7 @@ def _with_ids(found: list[tuple[Path, tuple[str, ...]]]) -> list[Found]:
         taken.add(candidate.casefold())
         truth = path.with_name(f"{path.stem}.truth")
         is_volume = bool(volume_kind(path))
-        known = truth if truth.is_dir() and not is_volume else None
+        known = truth if (truth / "truth.json").is_file() and not is_volume else None
         scans.append(Found(candidate, path, known, needs[path], is_volume))
     return scans
 
