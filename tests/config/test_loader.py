@@ -57,6 +57,8 @@ def test_an_empty_file_means_all_defaults(tmp_path):
         ("count: true\n", 1, "count: expected a whole number, got true"),
         ("on: true\n", 1, "unknown key 'on'; it belongs below inner:, indented"),
         ("inner: {distance_mm: 4,5}\n", 1, "unknown key '5'; decimal numbers are written with a point"),
+        ("count: 1\n# inner:\n  on: true\n", 3, "below its own line (is that still commented out?)"),
+        ("inner:\n on: true\n   distance_mm: 1\n", 3, "indent all keys of a section alike"),
         ("inner:\n\ton: true\n", 2, "indent with spaces, not with tabs"),
         ('inner: {names: ["C:\\Users"]}\n', 1, "write paths with /, or in single quotes"),
     ],

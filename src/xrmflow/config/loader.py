@@ -55,6 +55,8 @@ PLAIN = {
 # What to do about slips that YAML has its own words for.
 YAML_ADVICE = {
     "found character '\\t'": "; indent with spaces, not with tabs",
+    "expected <block end>": "; indent all keys of a section alike, below its own line (is that still commented out?)",
+    "mapping values are not allowed here": "; indent all keys of a section alike",
     "expected escape sequence": "; write paths with /, or in single quotes",
 }
 
