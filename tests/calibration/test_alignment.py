@@ -270,6 +270,8 @@ def test_arguments_are_checked():
         align(data, make(), drift_knots=3)
     with pytest.raises(ValueError, match=r"projections: expected shape \(view, row, col\) = \(60, 32, 48\)"):
         mismatch_px(data[1:], make())
+    with pytest.raises(ValueError, match="projections: expected an object in the beam, got the same value everywhere"):
+        align(data, make())
     data[3, 4, 5] = np.nan
     with pytest.raises(ValueError, match="projections: expected finite numbers, got 1 that are not"):
         align(data, make())

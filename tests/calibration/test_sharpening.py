@@ -125,3 +125,5 @@ def test_a_parallel_half_turn_keeps_its_geometry():
 def test_projections_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"projections: expected shape \(view, row, col\)"):
         sharpen(np.zeros((VIEWS, ROWS, COLS - 1), np.float32), misaligned())
+    with pytest.raises(ValueError, match="projections: expected an object in the beam"):
+        sharpen(np.ones((VIEWS, ROWS, COLS), np.float32), misaligned())

@@ -21,7 +21,7 @@ from torch import Tensor
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
 from xrmflow.calibration.centre import CentreFit
-from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level
+from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level, with_object
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import BLOCKS, Step, loss, make_model, noise_variance, scattered, step
 from xrmflow.calibration.pose import NUMBERS
@@ -78,7 +78,8 @@ def align(
         track: shows progress over steps.
 
     Raises:
-        ValueError: projections of another shape than the acquisition, unknown names, 1 to 3 knots.
+        ValueError: projections of another shape than the acquisition, that are no finite numbers or the same
+            everywhere; unknown names, 1 to 3 knots.
     """
     check_projections(projections.shape, acquisition)
     if unknown := set(numbers) - set(NUMBERS):
@@ -113,7 +114,7 @@ def _fitted(projections: Reader, acquisition: Acquisition, parts: list[_Part], t
     now, last = acquisition, None
     history: list[dict[str, float]] = []
     for part in track(parts, total=len(parts), label="align"):
-        level = _level(projections, now, part)
+        level = with_object(_level(projections, now, part))
         model = make_model(acquisition, numbers=part.numbers, knots=part.knots, jitter=part.jitter)
         for number in range(part.steps + part.more):
             kept = last.columns if last is not None and number >= part.steps else None

@@ -50,6 +50,8 @@ VIEWS_AT_ONCE = 16
 COARSE_COLS, FINE_COLS = 20, 80
 # An object is cut off where an edge of some of the views is brighter than this share of the brightest column of all.
 TRUNCATED_SHARE, TRUNCATED_QUANTILE = 0.1, 0.98
+# Images that differ by less than this share show nothing.
+UNIFORM_SHARE = 1e-5
 UNIT = VolumeGrid((1, 1, 1), 1.0)
 
 
@@ -266,6 +268,17 @@ def make_level(
         bands=(gaussian(rows, FINEST_PX if rows > 1 else 0), band_pass(cols)),
         added=added,
     )
+
+
+def with_object(level: Level) -> Level:
+    """The level, if it shows an object at all.
+
+    Raises:
+        ValueError: the same value in all pixels of all views.
+    """
+    if np.ptp(level.splines) <= UNIFORM_SHARE * np.abs(level.splines).max():
+        raise ValueError("projections: expected an object in the beam, got the same value everywhere")
+    return level
 
 
 def supported(level: Level, acquisition: Acquisition) -> Level:

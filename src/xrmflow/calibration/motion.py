@@ -22,7 +22,16 @@ import torch
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration.consistency import PASSES, Level, band_pass, binnings, cropped, make_level, supported
+from xrmflow.calibration.consistency import (
+    PASSES,
+    Level,
+    band_pass,
+    binnings,
+    cropped,
+    make_level,
+    supported,
+    with_object,
+)
 from xrmflow.calibration.gauge import free_profiles, ray_displacement_px
 from xrmflow.calibration.vertical import row_sums, vertical_motion_px
 from xrmflow.geometry.acquisition import Acquisition
@@ -172,7 +181,8 @@ def fit_motion(
         track: shows progress over steps.
 
     Raises:
-        ValueError: projections of another shape than the acquisition, too few knots.
+        ValueError: projections of another shape than the acquisition, that are no finite numbers or the same
+            everywhere; too few knots.
     """
     check_projections(projections.shape, acquisition)
     if knots < 4:
@@ -181,7 +191,7 @@ def fit_motion(
     history: list[dict[str, float]] = []
     parts = plan(acquisition, knots=knots)
     for part in track(parts, total=len(parts), label="motion"):
-        level = motion_level(projections, now, binning=part.binning)
+        level = with_object(motion_level(projections, now, binning=part.binning))
         images, seen = level.images(now)
         level = cropped(supported(level, now))
         for _ in range(part.most):

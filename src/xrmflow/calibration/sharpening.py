@@ -22,7 +22,7 @@ from scipy.stats import t as student
 
 from xrmflow.arrays import Reader, Track, untracked
 from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
-from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level
+from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level, with_object
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import BLOCKS, make_model, smallest
 from xrmflow.calibration.pose import NUMBERS as POSE
@@ -58,7 +58,8 @@ def sharpen(
         track: shows progress.
 
     Raises:
-        ValueError: projections of another shape than the acquisition.
+        ValueError: projections of another shape than the acquisition, that are no finite numbers or the same
+            everywhere.
     """
     check_projections(projections.shape, acquisition)
     *coarse, finest = _stages(acquisition)
@@ -107,7 +108,7 @@ def _gone(
     """The way after these stages, in the first `still` of which views are not moved along rows."""
     now, cost, history, level = way.now, way.cost, list(way.history), way.level
     for stage, (binning, turns) in enumerate(stages):
-        plain = make_level(projections, now, binning=binning, reach_px=max(2.0, _highest(now) + 1.0))
+        plain = with_object(make_level(projections, now, binning=binning, reach_px=max(2.0, _highest(now) + 1.0)))
         for _ in range(turns):
             level = fitting(plain, now)
             now, operations = sharpest(Coherence(level), now, roll=roll)
