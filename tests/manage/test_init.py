@@ -62,6 +62,9 @@ def test_folders_beside_the_scans_are_named_and_answers_are_not(scans, tmp_path)
     said = init([scans], tmp_path / "study")
     assert "left out: frames (a folder: give it by name" in said
     assert "mouse 3.truth" not in said
+    for k, frame in enumerate(FRAMES):
+        tifffile.imwrite(scans / "frames" / f"p{k}.tif", frame)
+    assert "left out: frames" not in init([scans, scans / "frames"], tmp_path / "whole")
 
 
 def test_networks_learn_from_scans_that_lack_nothing(tmp_path):

@@ -107,14 +107,14 @@ def scan_id(path: Path) -> str:
 def _discover(files: list[Path], skipped: list[str]) -> list[tuple[Path, tuple[str, ...]]]:
     found: list[tuple[Path, tuple[str, ...]]] = []
     for path in files:
-        if path.is_dir() and (inside := _scans_in(path, skipped)):
+        if path.is_dir() and (inside := _scans_in(path, skipped, files)):
             found += inside
         else:
             found.append((path, _examine(path)))
     return found
 
 
-def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, ...]]]:
+def _scans_in(folder: Path, skipped: list[str], given: list[Path]) -> list[tuple[Path, tuple[str, ...]]]:
     """The scans among the files of a folder; TIFF frames are not scans of their own."""
     found = []
     for path in sorted(
@@ -132,7 +132,8 @@ def _scans_in(folder: Path, skipped: list[str]) -> list[tuple[Path, tuple[str, .
         except RawFileError as error:
             skipped.append(f"{path.name} ({str(error).removeprefix(f'{path}: ')})")
     if found:
-        skipped += [f"{inside.name} (a folder: give it by name if it is or holds scans)" for inside in _folders(folder)]
+        others = [inside for inside in _folders(folder) if not any(path.is_relative_to(inside) for path in given)]
+        skipped += [f"{inside.name} (a folder: give it by name if it is or holds scans)" for inside in others]
     return found
 
 
@@ -156,7 +157,7 @@ def _needs(scan: RawScan) -> tuple[str, ...]:
     try:
         acquisition, _ = nominal_acquisition(scan, IngestSection())
         if not acquisition.calibrated:
-            lines.append("no pixel size: set ingest.pixel_size_um, or results stay in voxels (uncalibrated)")
+            lines.append("no pixel size: set ingest.pixel_size_um, or measure it in voxels, in a study of its own")
     except RawFileError as error:
         lines.append(str(error).removeprefix(f"{scan.source}: "))
     if scan.flats is None and scan.already == "counts":
