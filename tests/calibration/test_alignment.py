@@ -272,6 +272,10 @@ def test_arguments_are_checked():
         mismatch_px(data[1:], make())
     with pytest.raises(ValueError, match="projections: expected an object in the beam, got the same value everywhere"):
         align(data, make())
+    with pytest.raises(ValueError, match="cols: expected at least 8 to find a geometry from, got 4"):
+        align(data[..., :4], replace(make(), cols=4, centre_px=1.5))
+    with pytest.raises(ValueError, match="angles_deg: expected views from several angles, got one"):
+        align(data, replace(make(), angles_deg=(30.0,) * VIEWS))
     data[3, 4, 5] = np.nan
     with pytest.raises(ValueError, match="projections: expected finite numbers, got 1 that are not"):
         align(data, make())

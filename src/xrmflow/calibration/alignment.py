@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
+from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, check_scan, too_short, unusable, words
 from xrmflow.calibration.centre import CentreFit
 from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level, with_object
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
@@ -27,7 +27,6 @@ from xrmflow.calibration.joint import BLOCKS, Step, loss, make_model, noise_vari
 from xrmflow.calibration.pose import NUMBERS
 from xrmflow.calibration.sharpness import Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import check_projections
 
 VIEWS_A_COLUMN = 3.0
 PLAIN = ("centre_px", "roll_deg")
@@ -79,9 +78,9 @@ def align(
 
     Raises:
         ValueError: projections of another shape than the acquisition, that are no finite numbers or the same
-            everywhere; unknown names, 1 to 3 knots.
+            everywhere; fewer than eight columns, views from one angle, unknown names, 1 to 3 knots.
     """
-    check_projections(projections.shape, acquisition)
+    check_scan(projections, acquisition)
     if unknown := set(numbers) - set(NUMBERS):
         raise ValueError(f"numbers: expected some of {', '.join(NUMBERS)}, got {', '.join(sorted(unknown))}")
     if 0 < drift_knots < 4:

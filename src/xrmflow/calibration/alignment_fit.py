@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from xrmflow.arrays import Reader
 from xrmflow.calibration.consistency import Level
 from xrmflow.calibration.joint import loss
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import scan_geometry
+from xrmflow.geometry.scan import check_projections, scan_geometry
 from xrmflow.reconstruction.weights import limited_arc_deg
 
+# Narrower detectors hold nothing between what is smoothed and where they end.
+LEAST_COLS = 8
 LARGEST_SHARE, LEAST_SHARPNESS = 0.5, 0.98
 LARGEST_DISAGREEMENT_PX, LARGEST_INTERVAL_PX = 1.0, 0.5
 
@@ -120,6 +123,15 @@ class Look:
         shift_u, shift_v = (vv * ru - uv * rv) / determinant, (uu * rv - uv * ru) / determinant
         self.shifts_px = torch.stack([shift_u, shift_v], dim=1).numpy()
         self.mismatch_px = rms(self.shifts_px)
+
+
+def check_scan(projections: Reader, acquisition: Acquisition) -> None:
+    """Raise ValueError unless these are projections of the scan, and enough to find a geometry from."""
+    check_projections(projections.shape, acquisition)
+    if acquisition.cols < LEAST_COLS:
+        raise ValueError(f"cols: expected at least {LEAST_COLS} to find a geometry from, got {acquisition.cols}")
+    if acquisition.views > 1 and len(set(acquisition.angles_deg)) == 1:
+        raise ValueError(f"angles_deg: expected views from several angles, got one, {acquisition.angles_deg[0]:g}")
 
 
 def too_short(acquisition: Acquisition) -> str:

@@ -21,14 +21,13 @@ import numpy as np
 from scipy.stats import t as student
 
 from xrmflow.arrays import Reader, Track, untracked
-from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, too_short, unusable, words
+from xrmflow.calibration.alignment_fit import AlignmentFit, Estimate, Look, check_scan, too_short, unusable, words
 from xrmflow.calibration.consistency import PASSES, Level, binnings, make_level, with_object
 from xrmflow.calibration.gauge import absorbed_along_columns, absorbed_along_rows
 from xrmflow.calibration.joint import BLOCKS, make_model, smallest
 from xrmflow.calibration.pose import NUMBERS as POSE
 from xrmflow.calibration.sharpness import NUMBERS, Coherence, Sharpness, fitting, sharper
 from xrmflow.geometry.acquisition import Acquisition
-from xrmflow.geometry.scan import check_projections
 
 # How many turns on images of a size (one more on the coarsest), and moves of the views in each.
 TURNS, MOVES = 2, 5
@@ -59,9 +58,9 @@ def sharpen(
 
     Raises:
         ValueError: projections of another shape than the acquisition, that are no finite numbers or the same
-            everywhere.
+            everywhere; fewer than eight columns, views from one angle.
     """
-    check_projections(projections.shape, acquisition)
+    check_scan(projections, acquisition)
     *coarse, finest = _stages(acquisition)
     ways = [_Way(acquisition)]
     if coarse:
