@@ -33,8 +33,7 @@ def find_margins(transmitted: Tensor, *, width: int) -> Margins:
 
     Returns:
         `width` or 0 for each edge. An edge is air when its outer and inner half have the same mean over the scan and
-        it is near
-        the open beam in each view.
+        it is near the open beam in each view.
     """
     cols = transmitted.shape[2]
     if not 2 <= width <= cols // 2:

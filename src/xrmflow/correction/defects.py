@@ -49,8 +49,7 @@ def defects_in_scan(steps: Tensor, *, factor: float = 4.0, usual: float | None =
         steps: (row, col) from `mean_step`.
         factor: ratio of steps above which, or below the inverse of which, a pixel is defective.
         usual: from `usual_step`; quieter surroundings count as this level when looking for flicker, and are not
-            searched for
-            stuck pixels, so that the rim of a noise-free object is not taken for a defect.
+            searched for stuck pixels, so that the rim of a noise-free object is not taken for a defect.
 
     Returns:
         (row, col) bool.

@@ -172,8 +172,8 @@ def filter_rings(projections: Tensor, *, levels: int, width: float) -> Tensor:
     """Remove stripes by damping the slow part, along views, of the wavelet coefficients across columns.
 
     Each sinogram is decomposed `levels` times; in the coefficients that vary along columns and are smooth along views,
-    the
-    Fourier component of frequency f (cycles over the padded view axis) is multiplied by 1 - exp(-f^2 / (2 width^2)).
+    the Fourier component of frequency f (cycles over the padded view axis) is multiplied by
+    1 - exp(-f^2 / (2 width^2)).
 
     Args:
         projections: (view, row, col) line integrals.

@@ -2,8 +2,7 @@
 
 A mask knows its surface to half a voxel; the grey values on both sides of it know more. On each lattice edge that
 leaves the domain the surface crosses where the grey, interpolated linearly, equals the threshold. Each crossing
-becomes a
-small disc: a point on the surface with its normal.
+becomes a small disc: a point on the surface with its normal.
 """
 
 from dataclasses import dataclass
