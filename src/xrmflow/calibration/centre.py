@@ -1,12 +1,12 @@
 """Centre of rotation and detector roll from the scan itself: the geometry in which slices are sharpest.
 
-A few slices spread over the detector's height are reconstructed for many trial centres, first binned over a wide
-range, then at full size around the best. Sharpness is the gradient energy where it depends on the centre: a full
-turn, in which a wrong centre doubles every edge. A parallel scan over half a turn, or a short scan, draws most edges
-once whatever the centre; there it is the order (negative entropy) of the grey values, which the arcs of a wrong centre
-spoil. The centre of each slice is the vertex of a parabola; a straight line through the centres over height gives the
-centre at the midplane and the roll of the detector. The same slices from the even and from the odd views alone tell how
-far noise moves the result.
+A few slices spread over the detector's height are reconstructed for many trial centres, first binned over a wide range,
+then at full size around the best. Sharpness is the gradient energy where it depends on the centre: a full turn, in
+which a wrong centre doubles every edge. A parallel scan over half a turn draws each edge once whatever the centre;
+there, and in short scans in which both disagree, it is the order (negative entropy) of the grey values, which the arcs
+of a wrong centre spoil. The centre of each slice is the vertex of a parabola; a straight line through the centres over
+height gives the centre at the midplane and the roll of the detector. The same slices from the even and from the odd
+views alone tell how far noise moves the result.
 """
 
 from dataclasses import dataclass, replace

@@ -2,8 +2,7 @@
 
 A coarse sweep reconstructs one binned slice for centres over the whole range. A fine sweep reconstructs several slices
 for `OFFSETS_PX` around the best, from all views and from the even and the odd ones alone. Which measure of sharpness
-tells centres apart is seen from the sweep itself, and finely from the arc (`xrmflow.calibration.centre` says why there
-are two).
+tells centres apart is seen from the sweep itself (`xrmflow.calibration.centre` says why there are two).
 """
 
 import math
@@ -26,12 +25,14 @@ OFFSETS_PX = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 
 NEAR_PX = 0.75
 COARSE_COLS, FINE_COLS, MONTAGE_PX = 128, 768, 256
 VIEWS_A_COLUMN = 2.0
-# Gradient energy decides where it drops at least this much (relative) three pixels off the best, finely over arcs from
-# so many degrees on only. Measured: it drops by over 0.4 in full turns, over 0.15 from 270 degrees on. In less it may
-# drop by 0.2 for another reason: the arcs of a wrong centre leave the field of view, of an object that nearly fills it.
-# There it was up to 0.7 px off (2.5 with the axis far off the middle), the order of grey values 0.1; but far from the
-# centre the order may grow again.
-GRADIENT_ARC_DEG, GRADIENT_CONTRAST = 270.0, 0.04
+# Gradient energy decides where it drops at least this much (relative) three pixels off the best. Measured: over 0.4
+# for full turns, 0.05 to 0.09 for short scans, below 0.03 for parallel half turns, where it is off by 0.2 px and
+# the order is not.
+GRADIENT_CONTRAST = 0.04
+# Over shorter arcs than this it may drop by 0.2 for another reason: of an object that nearly fills the field of view,
+# the arcs of a wrong centre leave it. There it was 0.3 to 0.7 px off (2.5 with the axis far off the middle), the order
+# 0.1. So it decides only where the order, which noise moves more, agrees within so many pixels or standard errors.
+GRADIENT_ARC_DEG, AGREEMENT_PX, AGREEMENT_SIGMAS = 270.0, 0.15, 3.0
 # How much sharper, as a share of the drop three pixels off the centre, another angular step has to be.
 STEP_GAIN = 0.03
 # A fine sweep whose best trial is near its edge is done again around that, this often at most.
@@ -117,12 +118,25 @@ def _swept(
     unit = lines[0].binning
     trials = start + np.array(OFFSETS_PX) * unit
     gradients, orders, pictures = _scored(lines, trials, start, track)
-    method, scores, contrast = _choose(gradients, orders, by_gradient=by_gradient)
+    agreed = by_gradient or _agree(*(_centres(trials, scores, unit) for scores in (gradients, orders)), unit)
+    method, scores, contrast = _choose(gradients, orders, by_gradient=agreed)
     best = float(trials[_over_slices(scores[:, 0]).argmax()])
     if abs(best - start) > NEAR_PX * unit and sweeps > 1:
         return _swept(lines, heights, best, track, sweeps - 1, by_gradient=by_gradient)
-    centres = np.array([[_vertex(trials, curve, unit) for curve in curves] for curves in scores])
+    centres = _centres(trials, scores, unit)
     return FineSweep(method, trials, scores, heights, centres, np.maximum(contrast(scores[:, 0]), 1e-9), pictures)
+
+
+def _centres(trials: np.ndarray, scores: np.ndarray, unit: float) -> np.ndarray:
+    """(slice, [all, even, odd views]) best centre of each slice, between the trials."""
+    return np.array([[_vertex(trials, curve, unit) for curve in curves] for curves in scores])
+
+
+def _agree(by_gradient: np.ndarray, by_order: np.ndarray, unit: float) -> bool:
+    """Whether both measures see the same centre, in the mean over slices, as far as noise lets the order tell."""
+    apart = abs(float((by_gradient - by_order)[:, 0].mean()))
+    error = float(np.sqrt(((by_order[:, 1] - by_order[:, 2]) ** 2).mean() / 4 / len(by_order)))
+    return apart <= max(AGREEMENT_PX * unit, AGREEMENT_SIGMAS * error)
 
 
 def _scored(
