@@ -103,7 +103,7 @@ def fine_sweep(
     """Score trial centres around `start_px` in the slices at some rows, moving on until the best lies well inside."""
     lines = [_fine_sinogram(projections, acquisition, row) for row in rows]
     heights = np.array(rows) - acquisition.midplane_px
-    return _swept(lines, heights, start_px, track, MOST_SWEEPS, by_gradient=edges_double(acquisition))
+    return _swept(lines, heights, start_px, track, MOST_SWEEPS, doubled=edges_double(acquisition))
 
 
 def edges_double(acquisition: Acquisition) -> bool:
@@ -113,16 +113,16 @@ def edges_double(acquisition: Acquisition) -> bool:
 
 
 def _swept(
-    lines: list[fan.Sinogram], heights: np.ndarray, start: float, track: Track, sweeps: int, *, by_gradient: bool
+    lines: list[fan.Sinogram], heights: np.ndarray, start: float, track: Track, sweeps: int, *, doubled: bool
 ) -> FineSweep:
     unit = lines[0].binning
     trials = start + np.array(OFFSETS_PX) * unit
     gradients, orders, pictures = _scored(lines, trials, start, track)
-    agreed = by_gradient or _agree(*(_centres(trials, scores, unit) for scores in (gradients, orders)), unit)
+    agreed = doubled or _agree(_centres(trials, gradients, unit), _centres(trials, orders, unit), unit)
     method, scores, contrast = _choose(gradients, orders, by_gradient=agreed)
     best = float(trials[_over_slices(scores[:, 0]).argmax()])
     if abs(best - start) > NEAR_PX * unit and sweeps > 1:
-        return _swept(lines, heights, best, track, sweeps - 1, by_gradient=by_gradient)
+        return _swept(lines, heights, best, track, sweeps - 1, doubled=doubled)
     centres = _centres(trials, scores, unit)
     return FineSweep(method, trials, scores, heights, centres, np.maximum(contrast(scores[:, 0]), 1e-9), pictures)
 
