@@ -28,6 +28,7 @@ rule all:
     default_target: True
     input:
         durable_results(),
+        nothing_but_force_the_unknown,
 
 
 onstart:

@@ -7,7 +7,7 @@ import pytest
 
 from xrmflow.errors import UserError
 from xrmflow.manage import records
-from xrmflow.manage.dry_run import METADATA, recorded_lineage
+from xrmflow.manage.origin import METADATA, recorded_lineage, unvouched
 from xrmflow.manage.steps import Step
 from xrmflow.manage.why import explain, job_of, run
 
@@ -145,3 +145,16 @@ def test_lineages_are_read_where_snakemake_keeps_them(tmp_path, monkeypatch, out
     assert recorded_lineage(output) == ["0123456789abcdef"]
     file.write_text("{")
     assert recorded_lineage(output) == []
+
+
+def test_what_says_itself_how_it_was_made_needs_no_record(tmp_path):
+    """Of what Snakemake has on record it sees itself what has changed; a table says nothing; what is absent is made."""
+    document, other, table, known = (tmp_path / name for name in ("a.json", "b.json", "c.csv", "d.csv"))
+    for file, lineage in ((document, "1" * 16), (other, "2" * 16)):
+        file.write_text(json.dumps({"provenance": {"lineage": lineage}}))
+    for file in (table, known):
+        file.write_text("scan\n")
+    planned = {str(file): "1" * 16 for file in (document, other, table, known, tmp_path / "absent.json")}
+    assert unvouched(planned, str(known).__eq__) == [str(other), str(table)]
+    document.write_text("[]")
+    assert unvouched({str(document): "1" * 16}, lambda _: False) == [str(document)]

@@ -289,6 +289,18 @@ def test_a_killed_run_is_finished_by_the_same_command(project, killed):
     assert {p.name: p.read_bytes() for p in (project.root / "run/results/bone/morphometry").glob("*.csv")} == tables
 
 
+def test_without_snakemakes_records_results_answer_for_themselves(project):
+    """Stores and documents say how they were made; tables and reports, which do not, are made anew."""
+    shutil.rmtree(project.root / ".snakemake/metadata")
+    unsaid = {"morphometry", "validate", "report", "collect"}
+    assert project.planned() == unsaid
+    why = ("why", "bone", "morphometry", "--settings", "run/config.yaml")
+    assert "nothing on record says how it was made (morphometry)" in project.xrmflow(*why).stdout
+    project.change("segment", sigma_um=9.0)
+    assert project.planned() == unsaid | {"segment"}
+    assert "segment.sigma_um: null -> 9.0 (segment)" in project.xrmflow(*why).stdout
+
+
 def test_why_names_key_module_and_file(project):
     assert "up to date" in project.xrmflow("why", "bone", "--settings", "run/config.yaml").stdout
     project.change("cupping", degree=3)

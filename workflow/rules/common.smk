@@ -7,12 +7,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 import xrmflow
 from xrmflow.manage.failures import Ended
 from xrmflow.manage.jobs import planned_jobs
 from xrmflow.manage.lifecycle import Run
+from xrmflow.manage.origin import unvouched
 from xrmflow.manage.parts import PHASES, Parts, stage_of
 from xrmflow.manage.plan import load_plan, settings_file
 from xrmflow.manage.sources import files_of, is_as_ingested, mask_of
@@ -256,6 +258,40 @@ def durable_results():
             wanted += expand(REPORT, scan=scan) + expand(VALIDATION, scan=scan) * PLAN.is_simulated(scan)
     wanted += expand(PROTOCOL_CUPPING, protocol=PLAN.protocols)
     return wanted + [STUDY, STUDY_WIDE] * bool(all_measured(TABLE))
+
+
+def nothing_but_force_the_unknown(wildcards):
+    """No input; makes anew results of which neither Snakemake's records nor they themselves say how they were made.
+
+    Snakemake takes what it has no record of for up to date. It asks for the inputs of `all` before it decides what to
+    run, and after it has read what the command line forces, so that this adds to that.
+    """
+    first = {
+        "ingest": RAW,
+        "import_volume": VOLUME,
+        "flatfield": FLATFIELD,
+        "align": GEOMETRY,
+        "cupping": CUPPING,
+        "cupping_protocol": PROTOCOL_CUPPING,
+        **{writer: STORE.replace("{volume}", name) for name, writer in WRITERS.items()},
+        "n2i_split": SPLITS[0],
+        "n2i_train": N2I_CARD,
+        "sr_train": SR_CARD,
+        "segment": BONE,
+        "morphometry": TABLE,
+        "validate": VALIDATION,
+        "collect": STUDY,
+        "report": REPORT,
+    }
+    planned = {first[step.stage].format(**vars(step)): PLAN.lineages.of(step) for step in planned_jobs(PLAN)}
+    unknown = unvouched(planned, lambda file: bool(workflow.persistence.metadata(IOFile(file))))
+    workflow.dag.forcefiles.update(unknown)
+    if unknown:
+        named = ", ".join(unknown[:5] + ["..."] * (len(unknown) > 5))
+        print(
+            f"warning: nothing says how {len(unknown)} results were made, which are made anew: {named}", file=sys.stderr
+        )
+    return []
 
 
 def scans_written_anew():

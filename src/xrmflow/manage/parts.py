@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xrmflow.manage import resources
-from xrmflow.manage.dry_run import record_of, recorded_lineage
 from xrmflow.manage.jobs import planned_jobs
+from xrmflow.manage.origin import record_of, recorded_lineage
 from xrmflow.manage.sizes import superres_factor
 from xrmflow.manage.steps import Step
 

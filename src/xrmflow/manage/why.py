@@ -150,6 +150,8 @@ def _causes(job: Job, plan: Plan) -> list[tuple[Step, str]]:
     inherited = [change for old in job.lineages for change in changes(results, old, job.step, plan.lineages)]
     if "params" in job.reasons and not job.lineages:
         texts.append("its settings or its code have changed")
+    if "forced" in job.reasons and not job.lineages:
+        texts.append("nothing on record says how it was made")
     found = [(job.step, text) for text in texts] + [(change.step, _words(change, plan)) for change in inherited]
     return list(dict.fromkeys(found))
 
