@@ -15,10 +15,11 @@ import pytest
 
 HERE = Path(__file__).parent / "slurm"
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue")
-# Each look at the queue that finds no job ended puts off the next by ten seconds more; most jobs take seven.
+# A look at the queue that finds no job ended puts off the next by ten seconds more: after 2 and 14 s, and jobs take 7
+# to 13.
 QUICK = [
-    "--seconds-between-status-checks=9",
-    "--slurm-init-seconds-before-status-checks=9",
+    "--seconds-between-status-checks=2",
+    "--slurm-init-seconds-before-status-checks=2",
     "--latency-wait=10",
     "--slurm-delete-logfiles-older-than=0",
     "--max-threads=2",
