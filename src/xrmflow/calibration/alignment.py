@@ -94,9 +94,9 @@ def align(
     parts = plan(acquisition, numbers=plain, drift_knots=0, jitter=False)
     alone = _fitted(projections, acquisition, parts, untracked)
     operations = fit.operations + alone.operations
-    estimates = tuple(_less_certain(one, fit.estimates) for one in alone.estimates)
     if not alone.trusted:
         return replace(fit, operations=operations)
+    estimates = tuple(_less_certain(one, fit.estimates) for one in alone.estimates)
     message = f"{alone.message}; without drift and jitter, because with them: {fit.message}"
     return replace(alone, estimates=estimates, operations=operations, message=message)
 
